@@ -1,0 +1,114 @@
+//! Log formats: bytes of whole records in, the wanted columns out.
+//!
+//! A source cuts its input into [`TextBlock`]s of whole lines; a [`Decoder`] turns one block into one
+//! [`Decoded`]: the event times and the columns that the query names, in the order in which it names them, and
+//! nothing else. Decoders keep no state between blocks, so blocks are decoded in any order on any thread and the
+//! result is the same. Text columns are views into the block's own bytes: no copy, no allocation per record.
+
+use crate::Result;
+use arrow_array::ArrayRef;
+use arrow_buffer::Buffer;
+
+/// The type a field of a text format is decoded to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FieldType {
+    /// Bytes as they stand in the input: `BinaryView` into the block (not checked for UTF-8).
+    Text,
+    /// `Int64`.
+    Int64,
+    /// `Float64`.
+    Float64,
+    /// `Boolean`.
+    Boolean,
+    /// `Timestamp(Microsecond, "UTC")`.
+    Timestamp,
+}
+
+/// One column that the query wants.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Field {
+    /// The field's name, as the format names it.
+    pub name: String,
+    /// What to decode it to. The same field may be wanted twice, as a key (text) and as a number.
+    pub ty: FieldType,
+}
+
+/// What a decoder is asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// The event time: its field, or `None` when the query uses no time. A record without a valid time is then bad.
+    pub time: Option<TimeField>,
+    /// The columns, in the order of [`Decoded::columns`].
+    pub fields: Vec<Field>,
+}
+
+/// Which field is the event time and how it is written.
+#[derive(Debug, Clone)]
+pub struct TimeField {
+    /// The field's name.
+    pub name: String,
+    /// How it is written.
+    pub format: crate::time::TimeFormat,
+}
+
+/// A stretch of input that holds whole lines.
+#[derive(Debug, Clone)]
+pub struct TextBlock {
+    /// The bytes; only `start..end` are this block's.
+    pub data: Buffer,
+    /// The first byte of the first line.
+    pub start: usize,
+    /// One past the last byte of the last line; its newline is included unless the input ends without one.
+    pub end: usize,
+    /// Where `data[0]` lies in the decompressed input, bytes from 0.
+    pub offset: u64,
+    /// A longer record is bad (`--max-record`), bytes without the newline.
+    pub max_record: usize,
+}
+
+impl TextBlock {
+    /// This block's bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.data[self.start..self.end]
+    }
+}
+
+/// One record that does not parse.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadRecord {
+    /// Line within the block, from 0; blank lines count.
+    pub line: u64,
+    /// Where the line starts, as an index into the block's `data`.
+    pub start: usize,
+    /// Its length in bytes, without the newline.
+    pub len: usize,
+    /// What is wrong with it.
+    pub reason: &'static str,
+}
+
+/// What one block holds: equal lengths for `times` (if wanted) and every column.
+#[derive(Debug, Default)]
+pub struct Decoded {
+    /// Good records, the length of every column.
+    pub rows: usize,
+    /// Event times in microseconds since the epoch; empty when no time was wanted.
+    pub times: Vec<i64>,
+    /// The wanted columns, in the order of [`Wanted::fields`].
+    pub columns: Vec<ArrayRef>,
+    /// Physical lines in the block, blank ones included, to number the lines of later blocks.
+    pub lines: u64,
+    /// Records that did not parse, in the order of the input. Blank lines are no records.
+    pub bad: Vec<BadRecord>,
+    /// Values that did not fit their column's type and became null.
+    pub cast_failed: u64,
+}
+
+/// Turns blocks of one format into columns.
+pub trait Decoder: Send + Sync {
+    /// Decodes every record of `block`.
+    ///
+    /// # Errors
+    /// Only what must stop the run (an integer field that meets a fraction, [`crate::ErrorKind::Data`]); a record
+    /// that does not parse is listed in [`Decoded::bad`].
+    fn decode(&self, block: &TextBlock) -> Result<Decoded>;
+}
