@@ -5,6 +5,9 @@
 //! nothing else. Decoders keep no state between blocks, so blocks are decoded in any order on any thread and the
 //! result is the same. Text columns are views into the block's own bytes: no copy, no allocation per record.
 
+pub mod access;
+pub mod json;
+
 use crate::Result;
 use arrow_array::ArrayRef;
 use arrow_buffer::Buffer;

@@ -1,0 +1,218 @@
+//! The flags, as `CLI.md` promises them to scripts.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+use windrow::query::{Engine, Format, MaxBad};
+use windrow::time::TimeFormat;
+use windrow::{Error, Result};
+
+/// Keyed sliding windows over logs and Parquet, on one machine.
+#[derive(Debug, Parser)]
+#[command(name = "windrow", version, max_term_width = 100)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Keyed windows over log files
+    ///
+    /// Example: windrow replay access.log --key path --window 5m --slide 30s --agg 'count, sum(bytes), count_if(status >= 500) as errors'
+    Replay(Box<Replay>),
+}
+
+/// `windrow replay`.
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// Files, patterns, or `-` for standard input (the default); several are read as one stream
+    #[arg(value_name = "INPUT")]
+    pub inputs: Vec<PathBuf>,
+
+    /// Format of the input
+    #[arg(long, value_enum, default_value = "auto", value_name = "F", help_heading = "Input")]
+    pub format: FormatName,
+
+    /// The field that holds the time [default: the format's own, else the first of ts, time, timestamp, @timestamp, eventTime, date]
+    #[arg(long, value_name = "FIELD", help_heading = "Input")]
+    pub time: Option<String>,
+
+    /// How the time is written: auto, epoch_s, epoch_ms, epoch_us, epoch_ns
+    #[arg(long, value_name = "FMT", default_value = "auto", value_parser = time_format, help_heading = "Input")]
+    pub time_format: TimeFormat,
+
+    /// A longer record is bad
+    #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = size, help_heading = "Input")]
+    pub max_record: usize,
+
+    /// Write records that do not parse to this file
+    #[arg(long, value_name = "FILE", help_heading = "Input")]
+    pub bad_lines: Option<PathBuf>,
+
+    /// Fail if more than N records, or P% of them, do not parse
+    #[arg(long, value_name = "N|P%", value_parser = max_bad, help_heading = "Input")]
+    pub max_bad: Option<MaxBad>,
+
+    /// Fields to group by, comma-separated [default: one group]
+    #[arg(long, value_name = "F[,F...]", help_heading = "Query")]
+    pub key: Vec<String>,
+
+    /// Length of the windows, such as 5m or 1h30m [default: the whole input is one group-by]
+    #[arg(long, value_name = "D", help_heading = "Query")]
+    pub window: Option<String>,
+
+    /// Distance between the starts of windows [default: the length, i.e. tumbling]
+    #[arg(long, value_name = "D", requires = "window", help_heading = "Query")]
+    pub slide: Option<String>,
+
+    /// Where windows start: at offset + n × slide
+    #[arg(long, value_name = "D", requires = "window", allow_hyphen_values = true, help_heading = "Query")]
+    pub offset: Option<String>,
+
+    /// Aggregates: count, count(x), count_if(EXPR), sum(x), avg(x), min(x), max(x), each with `as NAME` [default: count]
+    #[arg(long, value_name = "LIST", help_heading = "Query")]
+    pub agg: Vec<String>,
+
+    /// Only records for which this SQL condition is true
+    #[arg(long = "where", value_name = "EXPR", help_heading = "Query")]
+    pub filter: Option<String>,
+
+    /// Where the rows go, by ending .csv or .parquet [default: a table on a terminal, CSV into a pipe]
+    #[arg(short, long, value_name = "PATH", help_heading = "Output")]
+    pub output: Option<PathBuf>,
+
+    /// csv, parquet, table or null, whatever the output's name
+    #[arg(long, value_name = "F", help_heading = "Output")]
+    pub output_format: Option<String>,
+
+    /// Write the run's statistics as JSON to FILE, or to standard error
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-", require_equals = false, help_heading = "Output")]
+    pub stats: Option<PathBuf>,
+
+    /// Show progress on standard error
+    #[arg(long, value_enum, default_value = "auto", value_name = "WHEN", help_heading = "Output")]
+    pub progress: When,
+
+    /// Say nothing but errors
+    #[arg(short, long, help_heading = "Output")]
+    pub quiet: bool,
+
+    /// Say more
+    #[arg(short, long, action = clap::ArgAction::Count, help_heading = "Output")]
+    pub verbose: u8,
+
+    /// Hard limit on memory, such as 512MiB
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Execution")]
+    pub memory: Option<usize>,
+
+    /// Worker threads [default: all cores]
+    #[arg(long, value_name = "N", default_value = "0", hide_default_value = true, help_heading = "Execution")]
+    pub threads: usize,
+
+    /// Fold every record into each of its windows: slow, the reference
+    #[arg(long, help_heading = "Execution")]
+    pub naive: bool,
+
+    /// How windows follow each other; remerge folds all panes of every window anew
+    #[arg(long, value_enum, default_value = "incremental", value_name = "E", help_heading = "Execution")]
+    pub engine: EngineName,
+}
+
+/// `--format`.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum FormatName {
+    /// By the first records and the file name
+    Auto,
+    /// NCSA combined access log
+    Combined,
+    /// NCSA common access log
+    Common,
+    /// One JSON object per line
+    Json,
+    /// Apache Parquet
+    Parquet,
+}
+
+impl From<FormatName> for Format {
+    fn from(name: FormatName) -> Format {
+        match name {
+            FormatName::Auto => Format::Auto,
+            FormatName::Combined => Format::Combined,
+            FormatName::Common => Format::Common,
+            FormatName::Json => Format::Json,
+            FormatName::Parquet => Format::Parquet,
+        }
+    }
+}
+
+/// `--progress`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum When {
+    /// When standard error is a terminal
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// `--engine`.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum EngineName {
+    /// Absorb what enters, expel what leaves
+    Incremental,
+    /// Fold all panes of every window
+    Remerge,
+}
+
+impl From<EngineName> for Engine {
+    fn from(name: EngineName) -> Engine {
+        match name {
+            EngineName::Incremental => Engine::Incremental,
+            EngineName::Remerge => Engine::Remerge,
+        }
+    }
+}
+
+fn time_format(text: &str) -> Result<TimeFormat> {
+    Ok(match text {
+        "auto" => TimeFormat::Auto,
+        "epoch_s" => TimeFormat::EpochSeconds,
+        "epoch_ms" => TimeFormat::EpochMillis,
+        "epoch_us" => TimeFormat::EpochMicros,
+        "epoch_ns" => TimeFormat::EpochNanos,
+        _ => return Err(Error::usage("known are auto, epoch_s, epoch_ms, epoch_us and epoch_ns")),
+    })
+}
+
+/// Bytes from `512MiB`, `1G`, `64k`, `1000`. Units without `i` are binary too, as memory is.
+fn size(text: &str) -> Result<usize> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let shift = match text[digits..].trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        _ => return Err(Error::usage("a size is a number with a unit, such as 512MiB or 2GiB")),
+    };
+    let number: f64 = text[..digits].parse().map_err(|_| Error::usage("a size is a number with a unit, such as 512MiB or 2GiB"))?;
+    let bytes = number * f64::from(shift).exp2();
+    if !(1.0..1e18).contains(&bytes) {
+        return Err(Error::usage("a size is at least one byte and less than an exbibyte"));
+    }
+    Ok(bytes as usize)
+}
+
+fn max_bad(text: &str) -> Result<MaxBad> {
+    let wrong = || Error::usage("give a number of records such as 100, or a share such as 1%");
+    match text.strip_suffix('%') {
+        None => text.parse().map(MaxBad::Records).map_err(|_| wrong()),
+        Some(share) => {
+            let share: f64 = share.trim().parse().map_err(|_| wrong())?;
+            if (0.0..=100.0).contains(&share) { Ok(MaxBad::Share(share / 100.0)) } else { Err(wrong()) }
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! `windrow replay`: from flags to a query, from its rows to a sink.
+
+use crate::args::{Replay, When};
+use crate::progress::Meter;
+use crate::stats;
+use std::fs::File;
+use std::io::{BufWriter, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+use windrow::query::{Agg, Query, Rows, Window};
+use windrow::sink::{OutputFormat, Target};
+use windrow::{Error, Result, sink};
+
+/// Runs the command.
+pub fn run(args: Replay) -> Result<()> {
+    let start = Instant::now();
+    let target = target(&args)?;
+    let bad_lines = args.bad_lines.as_deref().map(BadLines::create).transpose()?;
+    let mut rows = query(&args, bad_lines.as_ref())?.run()?;
+    if !args.quiet {
+        rows.notes().iter().for_each(|note| eprintln!("windrow: {note}"));
+    }
+    let mut sink = sink::open(&target, &rows.schema())?;
+    let show = match args.progress {
+        When::Always => true,
+        When::Never => false,
+        When::Auto => !args.quiet && std::io::stderr().is_terminal(),
+    };
+    let meter = show.then(|| Meter::start(rows.progress()));
+    rows.for_each_block(|batches| {
+        sink.write(batches)?;
+        Ok(!sink.closed())
+    })?;
+    let summary = sink.finish()?;
+    drop(meter);
+    if let Some(bad_lines) = bad_lines {
+        bad_lines.finish()?;
+    }
+    report_bad(&args, &rows);
+    if let Some(path) = &args.stats {
+        let json = stats::json(&rows.statistics(), summary.checksum, start.elapsed().as_secs_f64(), rows.threads());
+        if path == Path::new("-") {
+            eprintln!("{json}");
+        } else {
+            std::fs::write(path, json + "\n").map_err(|e| Error::output("cannot be written").in_file(path).because(e))?;
+        }
+    }
+    Ok(())
+}
+
+fn query(args: &Replay, bad_lines: Option<&BadLines>) -> Result<Query> {
+    let inputs = if args.inputs.is_empty() { vec![PathBuf::from("-")] } else { args.inputs.clone() };
+    let mut query = Query::files(inputs)
+        .format(args.format.into())
+        .time(args.time.clone(), args.time_format.clone())
+        .max_record(args.max_record)
+        .threads(args.threads)
+        .naive(args.naive)
+        .engine(args.engine.into());
+    for key in args.key.iter().flat_map(|list| list.split(',')) {
+        let key = key.trim();
+        if key.is_empty() {
+            return Err(Error::usage("--key: a field name is missing between the commas"));
+        }
+        query = query.key(key);
+    }
+    if let Some(window) = &args.window {
+        query = query.window(Window::parse(window, args.slide.as_deref(), args.offset.as_deref())?);
+    }
+    for list in &args.agg {
+        for aggregate in Agg::parse_list(list)? {
+            query = query.aggregate(aggregate);
+        }
+    }
+    if let Some(filter) = &args.filter {
+        query = query.filter(filter);
+    }
+    if let Some(memory) = args.memory {
+        query = query.memory(memory);
+    }
+    if let Some(most) = args.max_bad {
+        query = query.max_bad(most);
+    }
+    if let Some(bad_lines) = bad_lines {
+        let writer = bad_lines.writer.clone();
+        let path = bad_lines.path.clone();
+        query = query.on_bad(move |_, bytes| {
+            let mut writer = writer.lock().map_err(|_| Error::output("was abandoned").in_file(&path))?;
+            let written = writer.write_all(bytes).and_then(|()| writer.write_all(b"\n"));
+            written.map_err(|e| Error::output("cannot be written").in_file(&path).because(e))
+        });
+    }
+    Ok(query)
+}
+
+fn target(args: &Replay) -> Result<Target> {
+    // `-o null` names a sink, not a file.
+    let named = args.output.as_deref().filter(|p| *p != Path::new("null"));
+    let format = match (&args.output_format, &args.output) {
+        (Some(name), _) => name.parse()?,
+        (None, Some(_)) if named.is_none() => OutputFormat::Null,
+        (None, Some(path)) => OutputFormat::from_path(path)?,
+        (None, None) if std::io::stdout().is_terminal() => OutputFormat::Table,
+        (None, None) => OutputFormat::Csv,
+    };
+    Ok(Target { path: named.filter(|p| *p != Path::new("-")).map(Path::to_path_buf), format })
+}
+
+/// The file of records that do not parse.
+struct BadLines {
+    path: PathBuf,
+    writer: Arc<Mutex<BufWriter<File>>>,
+}
+
+impl BadLines {
+    fn create(path: &Path) -> Result<BadLines> {
+        let file = File::create(path).map_err(|e| Error::output("cannot be written").in_file(path).because(e))?;
+        Ok(BadLines { path: path.to_path_buf(), writer: Arc::new(Mutex::new(BufWriter::new(file))) })
+    }
+
+    fn finish(&self) -> Result<()> {
+        let mut writer = self.writer.lock().map_err(|_| Error::output("was abandoned").in_file(&self.path))?;
+        writer.flush().map_err(|e| Error::output("cannot be written").in_file(&self.path).because(e))
+    }
+}
+
+/// Says on standard error how many records were bad, and where the first ones stand.
+fn report_bad(args: &Replay, rows: &Rows) {
+    let bad = rows.statistics().ledger.bad;
+    if bad == 0 || args.quiet {
+        return;
+    }
+    let read = rows.statistics().ledger.read;
+    eprintln!("windrow: {bad} of {read} records are bad and were left out; the first:");
+    let shown = if args.verbose > 0 { usize::MAX } else { 3 };
+    for place in rows.bad_records().iter().take(shown) {
+        let file = place.file.as_ref().map_or("standard input".into(), |f| f.display().to_string());
+        eprintln!("  {file}, line {} (byte {}): {}", place.line, place.offset, place.reason);
+    }
+}

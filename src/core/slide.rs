@@ -1,0 +1,184 @@
+//! Moving a window over sealed panes: absorb what enters, expel what leaves, know who is live.
+//!
+//! The slider owns the schedule, the record counts and the set of live groups, which both faces share; the face's
+//! [`WindowTable`] holds the aggregates and decides how each of them slides. Windows are visited in ascending order and
+//! every pane is absorbed once and expelled once, so a slide costs its own cells, not those of the window.
+
+use super::counts::Counts;
+use super::live::LiveSet;
+use super::panes::{SealedPanes, States};
+use super::window::{WindowIndex, WindowSpec};
+use std::ops::Range;
+
+/// The aggregates of one window, indexed by group.
+pub trait WindowTable<S> {
+    /// Prepares for groups below `groups` and for cells of `cells`.
+    fn prepare(&mut self, groups: usize, cells: &S);
+
+    /// Folds `cells[range]` in, the cell `range.start + i` belonging to group `ids[i]`.
+    fn absorb(&mut self, ids: &[u32], cells: &S, range: Range<usize>);
+
+    /// Takes out cells that were absorbed. `turned` says whether [`turn`](Self::turn) has passed over them; if not,
+    /// another turn follows before the table is read.
+    fn expel(&mut self, ids: &[u32], cells: &S, range: Range<usize>, turned: bool);
+
+    /// Forgets everything about the groups `ids`.
+    fn reset(&mut self, ids: &[u32]);
+
+    /// A new stretch begins (see [`super::suffix`]): `entered` are the runs absorbed since the last turn, those of them
+    /// from index `stay` on are still in the window. `ids` are the groups of *all* cells.
+    fn turn(&mut self, ids: &[u32], cells: &mut S, entered: &[Range<usize>], stay: usize);
+}
+
+/// How a window follows its predecessor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Engine {
+    /// Absorb what enters, expel what leaves.
+    #[default]
+    Incremental,
+    /// Fold all panes of every window anew: what an engine without inverse does, and a twin for tests.
+    Remerge,
+}
+
+/// The position of a window over the sealed panes of one partition.
+#[derive(Debug)]
+pub struct Slider<T> {
+    spec: WindowSpec,
+    engine: Engine,
+    table: T,
+    rows: Vec<u64>,
+    live: LiveSet,
+    /// Runs `left..entered` are in the window; those below `turned` have been turned.
+    entered: usize,
+    left: usize,
+    turned: usize,
+    stretch: Option<i64>,
+    scratch: Vec<Range<usize>>,
+}
+
+impl<T> Slider<T> {
+    /// A window before the first pane, over groups below `groups`.
+    pub fn new<S>(spec: WindowSpec, engine: Engine, mut table: T, groups: usize, panes: &SealedPanes<S>) -> Self
+    where
+        T: WindowTable<S>,
+    {
+        table.prepare(groups, &panes.states);
+        Slider {
+            spec,
+            engine,
+            table,
+            rows: vec![0; groups],
+            live: LiveSet::with_capacity(groups),
+            entered: 0,
+            left: 0,
+            turned: 0,
+            stretch: None,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// The aggregates of the current window.
+    pub fn table(&self) -> &T {
+        &self.table
+    }
+
+    /// Records of each group in the current window.
+    pub fn rows(&self) -> &[u64] {
+        &self.rows
+    }
+
+    /// The groups with a record in the current window.
+    pub fn live(&self) -> &LiveSet {
+        &self.live
+    }
+
+    /// Bytes of memory held beside the table.
+    pub fn bytes(&self) -> usize {
+        self.rows.capacity() * 8 + self.rows.capacity() / 8
+    }
+
+    /// Moves to window `n`, which is later than the current one. Between the two there must be no window with records.
+    pub fn advance<S: States>(&mut self, n: WindowIndex, panes: &mut SealedPanes<S>)
+    where
+        T: WindowTable<S>,
+    {
+        let (first, end) = self.spec.panes_of(n);
+        if self.engine == Engine::Remerge || self.spec.is_tumbling() {
+            // Forget the previous window's groups, then fold every pane of this one.
+            for (_, run) in &panes.panes[self.left..self.entered] {
+                self.table.reset(&panes.ids[run.clone()]);
+                for id in &panes.ids[run.clone()] {
+                    if self.rows[*id as usize] != 0 {
+                        self.rows[*id as usize] = 0;
+                        self.live.remove(*id);
+                    }
+                }
+            }
+            while panes.panes.get(self.left).is_some_and(|(p, _)| *p < first) {
+                self.left += 1;
+            }
+            self.entered = self.left;
+            self.absorb_until(end, panes);
+            return;
+        }
+        let length = self.spec.panes_per_window();
+        let stretch = first.div_euclid(length);
+        if self.stretch != Some(stretch) {
+            self.absorb_until((stretch + 1) * length, panes);
+            self.expel_until(first, panes);
+            self.scratch.clear();
+            self.scratch.extend(panes.panes[self.turned..self.entered].iter().map(|(_, run)| run.clone()));
+            self.table.turn(&panes.ids, &mut panes.states, &self.scratch, self.left - self.turned);
+            self.turned = self.entered;
+            self.stretch = Some(stretch);
+        }
+        self.absorb_until(end, panes);
+        self.expel_until(first, panes);
+    }
+
+    fn absorb_until<S: States>(&mut self, end: i64, panes: &SealedPanes<S>)
+    where
+        T: WindowTable<S>,
+    {
+        while let Some((pane, run)) = panes.panes.get(self.entered)
+            && *pane < end
+        {
+            let ids = &panes.ids[run.clone()];
+            add_rows(ids, &panes.rows, run.clone(), &mut self.rows, &mut self.live);
+            self.table.absorb(ids, &panes.states, run.clone());
+            self.entered += 1;
+        }
+    }
+
+    fn expel_until<S: States>(&mut self, first: i64, panes: &SealedPanes<S>)
+    where
+        T: WindowTable<S>,
+    {
+        while let Some((pane, run)) = panes.panes.get(self.left)
+            && *pane < first
+            && self.left < self.entered
+        {
+            let ids = &panes.ids[run.clone()];
+            panes.rows.for_each(run.clone(), |i, n| {
+                let rows = &mut self.rows[ids[i] as usize];
+                *rows -= n;
+                if *rows == 0 {
+                    self.live.remove(ids[i]);
+                }
+            });
+            self.table.expel(ids, &panes.states, run.clone(), self.left < self.turned);
+            self.left += 1;
+        }
+    }
+}
+
+#[inline]
+fn add_rows(ids: &[u32], counts: &Counts, run: Range<usize>, rows: &mut [u64], live: &mut LiveSet) {
+    counts.for_each(run, |i, n| {
+        let rows = &mut rows[ids[i] as usize];
+        if *rows == 0 {
+            live.insert(ids[i]);
+        }
+        *rows += n;
+    });
+}

@@ -1,0 +1,129 @@
+//! One budget for a run, and leases for whoever grows.
+//!
+//! Whatever holds records, keys or states leases the bytes it holds before or as soon as it holds them; a refused
+//! lease is an error that says how much was wanted and what to do. Dropping a lease gives its bytes back.
+
+use crate::{Error, ErrorKind, Result};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The memory that a run may use, shared by all that lease from it.
+#[derive(Debug, Clone)]
+pub struct Budget {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    limit: usize,
+    used: AtomicUsize,
+    peak: AtomicUsize,
+}
+
+impl Budget {
+    /// A budget of `limit` bytes.
+    pub fn new(limit: usize) -> Self {
+        Budget { inner: Arc::new(Inner { limit, used: AtomicUsize::new(0), peak: AtomicUsize::new(0) }) }
+    }
+
+    /// A budget that refuses nothing.
+    pub fn unlimited() -> Self {
+        Self::new(usize::MAX)
+    }
+
+    /// The limit in bytes.
+    pub fn limit(&self) -> usize {
+        self.inner.limit
+    }
+
+    /// The most bytes that were leased at once.
+    pub fn peak(&self) -> usize {
+        self.inner.peak.load(Ordering::Relaxed)
+    }
+
+    /// A lease of no bytes yet, for `what` (named in errors).
+    pub fn lease(&self, what: &'static str) -> Lease {
+        Lease { budget: self.clone(), what, bytes: 0 }
+    }
+}
+
+/// Bytes set aside for one structure.
+#[derive(Debug)]
+pub struct Lease {
+    budget: Budget,
+    what: &'static str,
+    bytes: usize,
+}
+
+impl Lease {
+    /// Bytes leased.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Makes the lease `bytes` long.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Memory`] if the budget has not that much left; the lease is then what it was.
+    pub fn resize(&mut self, bytes: usize) -> Result<()> {
+        let inner = &self.budget.inner;
+        if bytes <= self.bytes {
+            inner.used.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+            self.bytes = bytes;
+            return Ok(());
+        }
+        let more = bytes - self.bytes;
+        let used = inner.used.fetch_add(more, Ordering::Relaxed).saturating_add(more);
+        if used > inner.limit {
+            inner.used.fetch_sub(more, Ordering::Relaxed);
+            return Err(Error::new(
+                ErrorKind::Memory,
+                format!(
+                    "the memory limit of {} is too small: {} need {} and {} are in use; raise --memory, \
+                     or ask for fewer keys, aggregates or windows at once",
+                    mebibytes(inner.limit),
+                    self.what,
+                    mebibytes(bytes),
+                    mebibytes(used - more),
+                ),
+            ));
+        }
+        inner.peak.fetch_max(used, Ordering::Relaxed);
+        self.bytes = bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.budget.inner.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+fn mebibytes(bytes: usize) -> String {
+    if bytes < 10 << 20 {
+        format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+    } else {
+        format!("{} MiB", bytes >> 20)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leases_come_out_of_one_budget_and_go_back() {
+        let budget = Budget::new(100);
+        let (mut a, mut b) = (budget.lease("panes"), budget.lease("keys"));
+        a.resize(60).unwrap();
+        assert_eq!(b.resize(50).unwrap_err().kind(), ErrorKind::Memory);
+        assert_eq!(b.bytes(), 0);
+        b.resize(40).unwrap();
+        a.resize(10).unwrap();
+        b.resize(90).unwrap();
+        drop(b);
+        a.resize(100).unwrap();
+        assert_eq!(budget.peak(), 100);
+    }
+}

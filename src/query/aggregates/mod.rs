@@ -1,0 +1,106 @@
+//! Aggregates as columns of states: one virtual call per aggregate and batch of rows, never per row.
+//!
+//! A query's outputs are written on a few *primitive* columns, shared where they can be: `avg(x)` is the sum of `x`
+//! and the records less the nulls of `x`, and a query that also asks for `sum(x)` keeps that sum once. A [`Column`]
+//! plays three parts with the same code: the cells of a block, the cells of panes, and the table of a window. How it
+//! slides is its own choice ([`Sliding`]). Programs add aggregates of their own through [`Aggregate`].
+//!
+//! One file per primitive. Every column has a naive twin in `tests/suite/twin.rs`, which recomputes whole windows.
+
+mod count_if;
+mod custom;
+mod extreme;
+mod nulls;
+mod sum;
+mod tables;
+mod text_extreme;
+
+pub use custom::{Aggregate, Value};
+pub(crate) use custom::{Custom, CustomOutput, Erased};
+pub(crate) use count_if::CountIf;
+pub(crate) use extreme::{Extreme, from_ordered_float};
+pub(crate) use nulls::Nulls;
+pub(crate) use sum::{FloatSum, IntSum};
+pub(crate) use tables::{ColumnTables, Columns, Table};
+pub(crate) use text_extreme::TextExtreme;
+
+use crate::Result;
+use arrow_array::ArrayRef;
+use std::any::Any;
+use std::ops::Range;
+
+/// How a column moves with its window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sliding {
+    /// What leaves is subtracted, exactly.
+    Inverse,
+    /// There is no exact inverse: suffix folds (see [`crate::core::suffix`]).
+    Suffix,
+}
+
+/// States of one primitive aggregate, addressed by position (a cell of a block or pane, or a group of a window).
+///
+/// `other` arguments are always of the same concrete type as `self`; positions are below `len` unless said otherwise.
+pub(crate) trait Column: Any + Send + Sync {
+    /// An empty column of the same kind.
+    fn empty(&self) -> Box<dyn Column>;
+    /// As `Any`, for the downcast of `other`.
+    fn as_any(&self) -> &dyn Any;
+    /// As `Any`, mutable.
+    fn as_any_mut(&mut self) -> &mut dyn Any;
+    /// How it slides.
+    fn sliding(&self) -> Sliding;
+    /// Grows to `len` states; new ones are identities.
+    fn grow(&mut self, len: usize);
+    /// Folds raw values in: row `i` of `inputs` into state `at[i]`.
+    fn update(&mut self, at: &[u32], inputs: &[ArrayRef]) -> Result<()>;
+    /// Announces that each state of `other` will be folded here at most once.
+    fn admit(&mut self, _other: &dyn Column) {}
+    /// Announces that sums of distinct states of `other` will be held here.
+    fn cover(&mut self, _other: &dyn Column) {}
+    /// Folds states of `other`, later ones, into those `at`.
+    fn fold(&mut self, at: &[u32], other: &dyn Column, range: Range<usize>);
+    /// Takes states of `other` out of those `at` (only [`Sliding::Inverse`]).
+    fn retract(&mut self, _at: &[u32], _other: &dyn Column, _range: Range<usize>) {
+        unreachable!("only columns with an inverse are asked to retract")
+    }
+    /// The states at `at` become identities.
+    fn reset(&mut self, at: &[u32]);
+    /// The backward walk of [`crate::core::suffix::turn`] over own cells `range` (only [`Sliding::Suffix`]).
+    fn turn(&mut self, _ids: &[u32], _range: Range<usize>, _suffix: &mut dyn Column) {
+        unreachable!("only columns without an inverse turn")
+    }
+    /// Copies states of `other` over those `at` (only [`Sliding::Suffix`]).
+    fn store(&mut self, _at: &[u32], _other: &dyn Column, _range: Range<usize>) {
+        unreachable!("only columns without an inverse store")
+    }
+    /// Bytes of memory held.
+    fn bytes(&self) -> usize;
+}
+
+/// `other` as the concrete type of the column that was handed it.
+pub(crate) fn same<C: 'static>(other: &dyn Column) -> &C {
+    other.as_any().downcast_ref().expect("columns are only ever folded with their own kind")
+}
+
+/// Mutable [`same`].
+pub(crate) fn same_mut<C: 'static>(other: &mut dyn Column) -> &mut C {
+    other.as_any_mut().downcast_mut().expect("columns are only ever folded with their own kind")
+}
+
+/// The boilerplate of `Any` and `empty`.
+macro_rules! column_basics {
+    ($empty:expr) => {
+        fn empty(&self) -> Box<dyn Column> {
+            #[allow(clippy::redundant_closure_call)]
+            Box::new($empty(self))
+        }
+        fn as_any(&self) -> &dyn std::any::Any {
+            self
+        }
+        fn as_any_mut(&mut self) -> &mut dyn std::any::Any {
+            self
+        }
+    };
+}
+pub(crate) use column_basics;

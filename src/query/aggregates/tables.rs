@@ -1,0 +1,166 @@
+//! Several columns as one: the states of cells ([`Columns`]) and the tables of a window ([`ColumnTables`]).
+
+use super::{Column, Sliding};
+use crate::core::slide::WindowTable;
+use crate::core::panes::States;
+use std::ops::Range;
+
+/// The primitive columns of a query, all of one length.
+pub(crate) struct Columns {
+    columns: Vec<Box<dyn Column>>,
+    len: usize,
+}
+
+impl Columns {
+    /// Of the kinds of `columns`, all empty.
+    pub(crate) fn new(columns: Vec<Box<dyn Column>>) -> Self {
+        Columns { columns, len: 0 }
+    }
+
+    /// Grows every column to `len` identities.
+    pub(crate) fn grow(&mut self, len: usize) {
+        if len > self.len {
+            self.len = len;
+            self.columns.iter_mut().for_each(|c| c.grow(len));
+        }
+    }
+
+    /// The columns, in the order of the plan.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Box<dyn Column>> {
+        self.columns.iter_mut()
+    }
+}
+
+impl States for Columns {
+    fn empty(&self) -> Self {
+        Columns::new(self.columns.iter().map(|c| c.empty()).collect())
+    }
+
+    fn admit(&mut self, source: &Self) {
+        for (to, from) in self.columns.iter_mut().zip(&source.columns) {
+            to.admit(&**from);
+        }
+    }
+
+    fn fold(&mut self, at: &[u32], source: &Self, range: Range<usize>) {
+        if self.columns.is_empty() {
+            return;
+        }
+        self.grow(at.iter().max().map_or(0, |max| *max as usize + 1));
+        for (to, from) in self.columns.iter_mut().zip(&source.columns) {
+            to.fold(at, &**from, range.clone());
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.columns.iter().map(|c| c.bytes()).sum()
+    }
+}
+
+/// One column of a window's table.
+pub(crate) enum Table {
+    /// The state of everything in the window.
+    Inverse(Box<dyn Column>),
+    /// The state is `suffix ⊕ front`.
+    Suffix { suffix: Box<dyn Column>, front: Box<dyn Column> },
+}
+
+impl Table {
+    /// The column to read and, if it slides by suffix, the one to fold behind it.
+    pub(crate) fn parts(&self) -> (&dyn Column, Option<&dyn Column>) {
+        match self {
+            Table::Inverse(column) => (&**column, None),
+            Table::Suffix { suffix, front } => (&**suffix, Some(&**front)),
+        }
+    }
+}
+
+/// The table of a window, one [`Table`] per primitive column.
+pub(crate) struct ColumnTables {
+    tables: Vec<Table>,
+}
+
+impl ColumnTables {
+    /// Empty tables for the kinds of `columns`. Without `slides`, a window is folded anew each time and needs no suffixes.
+    pub(crate) fn new(columns: &Columns, slides: bool) -> Self {
+        let table = |c: &dyn Column| match c.sliding() {
+            Sliding::Suffix if slides => Table::Suffix { suffix: c.empty(), front: c.empty() },
+            _ => Table::Inverse(c.empty()),
+        };
+        ColumnTables { tables: columns.columns.iter().map(|c| table(&**c)).collect() }
+    }
+
+    /// The table of primitive column `i`.
+    pub(crate) fn get(&self, i: usize) -> &Table {
+        &self.tables[i]
+    }
+
+    /// Bytes of memory held.
+    pub(crate) fn bytes(&self) -> usize {
+        let bytes = |t: &Table| {
+            let (a, b) = t.parts();
+            a.bytes() + b.map_or(0, |b| b.bytes())
+        };
+        self.tables.iter().map(bytes).sum()
+    }
+}
+
+impl WindowTable<Columns> for ColumnTables {
+    fn prepare(&mut self, groups: usize, cells: &Columns) {
+        for (table, cells) in self.tables.iter_mut().zip(&cells.columns) {
+            match table {
+                Table::Inverse(column) => {
+                    column.cover(&**cells);
+                    column.grow(groups);
+                }
+                Table::Suffix { suffix, front } => {
+                    suffix.grow(groups);
+                    front.grow(groups);
+                }
+            }
+        }
+    }
+
+    fn absorb(&mut self, ids: &[u32], cells: &Columns, range: Range<usize>) {
+        for (table, cells) in self.tables.iter_mut().zip(&cells.columns) {
+            match table {
+                Table::Inverse(column) | Table::Suffix { front: column, .. } => column.fold(ids, &**cells, range.clone()),
+            }
+        }
+    }
+
+    fn expel(&mut self, ids: &[u32], cells: &Columns, range: Range<usize>, turned: bool) {
+        for (table, cells) in self.tables.iter_mut().zip(&cells.columns) {
+            match table {
+                Table::Inverse(column) => column.retract(ids, &**cells, range.clone()),
+                Table::Suffix { suffix, .. } if turned => suffix.store(ids, &**cells, range.clone()),
+                Table::Suffix { .. } => {}
+            }
+        }
+    }
+
+    fn reset(&mut self, ids: &[u32]) {
+        for table in &mut self.tables {
+            match table {
+                Table::Inverse(column) => column.reset(ids),
+                Table::Suffix { suffix, front } => {
+                    suffix.reset(ids);
+                    front.reset(ids);
+                }
+            }
+        }
+    }
+
+    fn turn(&mut self, ids: &[u32], cells: &mut Columns, entered: &[Range<usize>], stay: usize) {
+        for (table, cells) in self.tables.iter_mut().zip(&mut cells.columns) {
+            if let Table::Suffix { suffix, front } = table {
+                for run in entered {
+                    front.reset(&ids[run.clone()]);
+                }
+                for run in entered[stay..].iter().rev() {
+                    cells.turn(&ids[run.clone()], run.clone(), &mut **suffix);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,592 @@
+//! From sealed panes to rows: windows in order, the rows of a window in the order of the keys' hashes.
+//!
+//! Rows leave in blocks of windows. Each partition moves its own window over the block and appends its rows to columns
+//! of its own, in parallel; then the block is stitched together window by window. A window that is large by itself is
+//! handed out partition by partition instead, without a copy: partitions in order *are* the order of the hashes.
+
+use super::aggregates::{ColumnTables, Columns, CountIf, Extreme, FloatSum, IntSum, Nulls, Table, TextExtreme, Value, from_ordered_float};
+use super::aggregates::{Column, same};
+use super::keys::KeyRows;
+use super::plan::{Output, Plan};
+use super::reduce::Partition;
+use crate::core::panes::SealedPanes;
+use crate::core::slide::{Engine, Slider};
+use crate::core::window::{WindowIndex, windows_over};
+use crate::memory::Lease;
+use crate::{Error, Result};
+use arrow_array::builder::{BooleanBuilder, StringBuilder};
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int32Type;
+use arrow_array::{Array, ArrayRef, BooleanArray, DictionaryArray, Float64Array, Int32Array, Int64Array, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray};
+use arrow_buffer::{NullBuffer, ScalarBuffer};
+use arrow_cast::cast;
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use rayon::prelude::*;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Rows that a block of windows aims at.
+const BLOCK_ROWS: usize = if cfg!(test) { 16 } else { 128 << 10 };
+/// Rows per partition from which a window is handed out without stitching.
+const DIRECT_ROWS: usize = if cfg!(test) { 4 } else { 4 << 10 };
+
+/// One partition, sealed.
+struct Sealed {
+    panes: SealedPanes<Columns>,
+    slider: Slider<ColumnTables>,
+    /// The number of its first key among the keys of all partitions.
+    base: u32,
+    lease: Lease,
+    rows: Rows,
+}
+
+/// The rows of one partition for a block of windows.
+#[derive(Default)]
+struct Rows {
+    /// Rows of each window of the block.
+    per_window: Vec<usize>,
+    ids: Vec<u32>,
+    columns: Vec<OutputColumn>,
+}
+
+/// Everything that is left to do after the last record.
+pub(crate) struct Emitter {
+    plan: Arc<Plan>,
+    parts: Vec<Sealed>,
+    windows: Vec<WindowIndex>,
+    next: usize,
+    /// How many windows the next block takes.
+    block: usize,
+    /// Each key field over the keys of all partitions, in the order of the output.
+    keys: Vec<ArrayRef>,
+    schema: SchemaRef,
+    pub(crate) live_keys: u64,
+}
+
+impl Emitter {
+    /// Seals the partitions, whose order is that of their hashes. Runs on the current rayon pool.
+    pub(crate) fn new<K: KeyRows>(plan: Arc<Plan>, engine: Engine, partitions: Vec<Partition<K>>) -> Result<Self> {
+        let mut panes = BTreeSet::new();
+        for partition in &partitions {
+            panes.extend(partition.panes.panes());
+        }
+        let spec = plan.slide_spec();
+        let windows = windows_over(spec, panes).collect();
+        let types: Vec<DataType> = plan.keys.iter().map(|k| k.data_type.clone()).collect();
+        let sealed: Vec<(Sealed, Vec<ArrayRef>)> = partitions
+            .into_par_iter()
+            .map(|partition| {
+                let (groups, store, mut lease) = partition.into_parts();
+                let order = groups.by_hash(|keys, a, b| K::compare(keys, a, b));
+                let hashes = groups.hashes();
+                let null = |id: u32| hashes[id as usize] == crate::hash::NULL_HASH;
+                let keys = K::arrays(groups.keys(), &null, &order, &types)?;
+                let mut rank = vec![0; groups.capacity()];
+                for (at, id) in order.iter().enumerate() {
+                    rank[*id as usize] = at as u32;
+                }
+                drop(groups);
+                let panes = store.seal(&rank);
+                let slides = engine == Engine::Incremental && !spec.is_tumbling();
+                let table = ColumnTables::new(&panes.states, slides);
+                let slider = Slider::new(spec, engine, table, order.len(), &panes);
+                lease.resize(panes.bytes() + slider.bytes() + slider.table().bytes())?;
+                let columns = plan.outputs.iter().map(OutputColumn::new).collect();
+                Ok((Sealed { panes, slider, base: 0, lease, rows: Rows { columns, ..Rows::default() } }, keys))
+            })
+            .collect::<Result<_>>()?;
+        let (mut parts, mut keys) = (Vec::with_capacity(sealed.len()), vec![Vec::new(); plan.keys.len()]);
+        let mut live_keys = 0;
+        for (mut part, arrays) in sealed {
+            part.base = live_keys as u32;
+            live_keys += part.slider.rows().len() as u64;
+            parts.push(part);
+            for (all, array) in keys.iter_mut().zip(arrays) {
+                all.push(array);
+            }
+        }
+        let keys: Vec<ArrayRef> = keys
+            .iter()
+            .map(|arrays| {
+                let refs: Vec<&dyn Array> = arrays.iter().map(|a| &**a).collect();
+                if plan.marked_keys && arrays[0].data_type() == &DataType::Utf8 {
+                    return Ok(unmark(&arrow_select::concat::concat(&refs)?));
+                }
+                Ok(arrow_select::concat::concat(&refs)?)
+            })
+            .collect::<Result<_>>()?;
+        let schema = inner_schema(&plan);
+        Ok(Emitter { plan, parts, windows, next: 0, block: 1, keys, schema, live_keys })
+    }
+
+    /// The schema of the batches: the plan's, text keys as dictionaries.
+    pub(crate) fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Windows in all, and how many have been handed out.
+    pub(crate) fn windows(&self) -> (u64, u64) {
+        (self.windows.len() as u64, self.next as u64)
+    }
+
+    /// The rows of the next windows, in order; `None` after the last. Runs on the current rayon pool.
+    pub(crate) fn next_block(&mut self) -> Result<Option<Vec<RecordBatch>>> {
+        if self.next == self.windows.len() {
+            return Ok(None);
+        }
+        let to = (self.next + self.block).min(self.windows.len());
+        let windows = &self.windows[self.next..to].to_vec()[..];
+        let plan = &*self.plan;
+        self.parts.par_iter_mut().try_for_each(|part| part.fill(plan, windows))?;
+        let total: usize = self.parts.iter().map(|p| p.rows.ids.len()).sum();
+        let batches = if windows.len() == 1 && total >= DIRECT_ROWS * self.parts.len() {
+            self.direct(windows[0], total)?
+        } else {
+            self.stitch(windows)?
+        };
+        let rows_per_window = (total / windows.len()).max(1);
+        self.block = (BLOCK_ROWS / rows_per_window).clamp(1, 4 * self.block.max(256));
+        self.next = to;
+        Ok(Some(batches))
+    }
+
+    /// One large window: a batch for each partition, its columns moved out.
+    fn direct(&mut self, window: WindowIndex, total: usize) -> Result<Vec<RecordBatch>> {
+        let longest = self.parts.iter().map(|p| p.rows.ids.len()).max().unwrap_or(0);
+        let bounds = self.bounds(&[(window, longest)]);
+        let (plan, keys, schema) = (&self.plan, &self.keys, &self.schema);
+        debug_assert!(total > 0);
+        self.parts
+            .par_iter_mut()
+            .filter(|part| !part.rows.ids.is_empty())
+            .map(|part| {
+                let rows = part.rows.ids.len();
+                let mut columns: Vec<ArrayRef> = bounds.iter().map(|b| b.slice(0, rows)).collect();
+                let at: Vec<i32> = part.rows.ids.iter().map(|id| (id + part.base) as i32).collect();
+                columns.extend(pick_keys(keys, at)?);
+                for (column, field) in part.rows.columns.iter_mut().zip(&schema.fields()[columns.len()..]) {
+                    columns.push(column.take().into_array(field.data_type())?);
+                }
+                batch(schema, columns, rows)
+            })
+            .collect::<Result<_>>()
+            .inspect(|_| debug_assert!(plan.outputs.len() <= schema.fields().len()))
+    }
+
+    /// A block of windows: batches of whole windows, each gathered from all partitions.
+    fn stitch(&self, windows: &[WindowIndex]) -> Result<Vec<RecordBatch>> {
+        // Where each window's rows start within each partition.
+        let parts: Vec<&Sealed> = self.parts.iter().filter(|p| !p.rows.ids.is_empty()).collect();
+        let starts: Vec<Vec<usize>> = parts
+            .iter()
+            .map(|part| {
+                let mut at = 0;
+                part.rows.per_window.iter().map(|n| { at += n; at - n }).collect()
+            })
+            .collect();
+        // Cut into as many batches as there are workers, at windows.
+        let share = windows.len().div_ceil(rayon::current_num_threads());
+        let ranges: Vec<(usize, usize)> = (0..windows.len()).step_by(share.max(1)).map(|a| (a, (a + share).min(windows.len()))).collect();
+        let batches: Vec<Option<RecordBatch>> = ranges
+            .into_par_iter()
+            .map(|(from, to)| {
+                let mut runs: Vec<(usize, usize, usize)> = Vec::new();
+                let mut counts = Vec::with_capacity(to - from);
+                for w in from..to {
+                    let mut rows = 0;
+                    for (p, part) in parts.iter().enumerate() {
+                        let n = part.rows.per_window[w];
+                        if n > 0 {
+                            runs.push((p, starts[p][w], n));
+                            rows += n;
+                        }
+                    }
+                    counts.push((windows[w], rows));
+                }
+                let rows: usize = counts.iter().map(|c| c.1).sum();
+                if rows == 0 {
+                    return Ok(None);
+                }
+                let mut columns = self.bounds(&counts);
+                let mut at = Vec::with_capacity(rows);
+                for (p, start, n) in &runs {
+                    at.extend(parts[*p].rows.ids[*start..start + n].iter().map(|id| (id + parts[*p].base) as i32));
+                }
+                columns.extend(pick_keys(&self.keys, at)?);
+                let first = columns.len();
+                for (i, field) in self.schema.fields()[first..].iter().enumerate() {
+                    let sources = runs.iter().map(|(p, start, n)| (&parts[*p].rows.columns[i], *start, *n));
+                    columns.push(OutputColumn::gather(sources, rows).into_array(field.data_type())?);
+                }
+                batch(&self.schema, columns, rows).map(Some)
+            })
+            .collect::<Result<_>>()?;
+        Ok(batches.into_iter().flatten().collect())
+    }
+
+    /// The columns `window_start` and `window_end`, each window's repeated for its rows.
+    fn bounds(&self, counts: &[(WindowIndex, usize)]) -> Vec<ArrayRef> {
+        let Some(spec) = self.plan.window else { return Vec::new() };
+        let rows = counts.iter().map(|c| c.1).sum();
+        let (mut starts, mut ends) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
+        for (window, n) in counts {
+            let (start, end) = spec.bounds(*window);
+            starts.resize(starts.len() + n, start.max(crate::time::Timestamp::MIN.micros()));
+            ends.resize(ends.len() + n, end.min(crate::time::Timestamp::MAX.micros()));
+        }
+        let array = |times: Vec<i64>| Arc::new(TimestampMicrosecondArray::from(times).with_timezone("UTC")) as ArrayRef;
+        vec![array(starts), array(ends)]
+    }
+}
+
+impl Sealed {
+    /// Moves over `windows` and fills `rows`.
+    fn fill(&mut self, plan: &Plan, windows: &[WindowIndex]) -> Result<()> {
+        let Rows { per_window, ids, columns } = &mut self.rows;
+        per_window.clear();
+        ids.clear();
+        columns.iter_mut().for_each(OutputColumn::clear);
+        for window in windows {
+            self.slider.advance(*window, &mut self.panes);
+            let from = ids.len();
+            self.slider.live().collect_into(ids);
+            let live = &ids[from..];
+            per_window.push(live.len());
+            if live.is_empty() {
+                continue;
+            }
+            for (output, column) in plan.outputs.iter().zip(columns.iter_mut()) {
+                finish(output, &self.slider, live, column).map_err(|e| match plan.window {
+                    Some(spec) => {
+                        let mut start = Vec::new();
+                        crate::time::write_rfc3339(spec.bounds(*window).0, &mut start);
+                        Error::data(format!("{e}, in the window that starts at {}", String::from_utf8_lossy(&start)))
+                    }
+                    None => e,
+                })?;
+            }
+        }
+        self.lease.resize(self.lease.bytes().max(self.panes.bytes() + self.slider.bytes() + self.slider.table().bytes()))
+    }
+}
+
+fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+    Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &RecordBatchOptions::new().with_row_count(Some(rows)))?)
+}
+
+/// The plan's schema with text keys as dictionaries, so that a row's key is four bytes.
+fn inner_schema(plan: &Plan) -> SchemaRef {
+    let bounds = if plan.window.is_some() { 2 } else { 0 };
+    let fields: Vec<Arc<Field>> = plan
+        .schema
+        .fields()
+        .iter()
+        .enumerate()
+        .map(|(i, field)| {
+            let is_key = i >= bounds && i < bounds + plan.keys.len();
+            if is_key && field.data_type() == &DataType::Utf8 {
+                let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+                Arc::new(Field::new(field.name(), dictionary, true))
+            } else {
+                field.clone()
+            }
+        })
+        .collect();
+    Arc::new(Schema::new(fields))
+}
+
+/// Key text without the marks of JSON.
+fn unmark(array: &ArrayRef) -> ArrayRef {
+    let mut builder = StringBuilder::new();
+    for text in array.as_string::<i32>() {
+        builder.append_option(text.map(|t| String::from_utf8_lossy(crate::format::json::display_token(t.as_bytes()))));
+    }
+    Arc::new(builder.finish())
+}
+
+/// The key columns of the rows whose keys are number `at`.
+fn pick_keys(keys: &[ArrayRef], at: Vec<i32>) -> Result<Vec<ArrayRef>> {
+    let at = Int32Array::from(at);
+    keys.iter()
+        .map(|values| match values.data_type() {
+            DataType::Utf8 => {
+                let at = match values.nulls() {
+                    None => at.clone(),
+                    Some(nulls) => {
+                        let valid: NullBuffer = at.values().iter().map(|i| nulls.is_valid(*i as usize)).collect::<Vec<_>>().into();
+                        Int32Array::new(at.values().clone(), Some(valid))
+                    }
+                };
+                Ok(Arc::new(DictionaryArray::<Int32Type>::try_new(at, values.clone())?) as ArrayRef)
+            }
+            _ => Ok(arrow_select::take::take(values, &at, None)?),
+        })
+        .collect()
+}
+
+/// Values of one output column, in the making.
+pub(crate) struct OutputColumn {
+    values: Values,
+    /// Validity of each value, once one is null.
+    valid: Vec<bool>,
+}
+
+enum Values {
+    Int(Vec<i64>),
+    Float(Vec<f64>),
+    Bool(Vec<bool>),
+    Text(Vec<Option<Arc<str>>>),
+}
+
+impl OutputColumn {
+    fn new(output: &Output) -> Self {
+        let values = match output {
+            Output::Records | Output::Values { .. } | Output::CountIf { .. } | Output::IntSum { .. } => Values::Int(Vec::new()),
+            Output::Extreme { float: false, .. } => Values::Int(Vec::new()),
+            Output::FloatSum { .. } | Output::IntAvg { .. } | Output::FloatAvg { .. } => Values::Float(Vec::new()),
+            Output::Extreme { float: true, .. } => Values::Float(Vec::new()),
+            Output::TextExtreme { .. } => Values::Text(Vec::new()),
+            Output::Custom { data_type, .. } => match data_type {
+                DataType::Float64 => Values::Float(Vec::new()),
+                DataType::Utf8 => Values::Text(Vec::new()),
+                DataType::Boolean => Values::Bool(Vec::new()),
+                _ => Values::Int(Vec::new()),
+            },
+        };
+        OutputColumn { values, valid: Vec::new() }
+    }
+
+    fn len(&self) -> usize {
+        match &self.values {
+            Values::Int(v) => v.len(),
+            Values::Float(v) => v.len(),
+            Values::Bool(v) => v.len(),
+            Values::Text(v) => v.len(),
+        }
+    }
+
+    fn clear(&mut self) {
+        self.valid.clear();
+        match &mut self.values {
+            Values::Int(v) => v.clear(),
+            Values::Float(v) => v.clear(),
+            Values::Bool(v) => v.clear(),
+            Values::Text(v) => v.clear(),
+        }
+    }
+
+    /// The column, leaving an empty one of its kind.
+    fn take(&mut self) -> OutputColumn {
+        let empty = match &self.values {
+            Values::Int(_) => Values::Int(Vec::new()),
+            Values::Float(_) => Values::Float(Vec::new()),
+            Values::Bool(_) => Values::Bool(Vec::new()),
+            Values::Text(_) => Values::Text(Vec::new()),
+        };
+        std::mem::replace(self, OutputColumn { values: empty, valid: Vec::new() })
+    }
+
+    fn ints(&mut self, values: impl Iterator<Item = i64>) {
+        if let Values::Int(v) = &mut self.values {
+            v.extend(values);
+        }
+    }
+
+    fn floats(&mut self, values: impl Iterator<Item = f64>) {
+        if let Values::Float(v) = &mut self.values {
+            v.extend(values);
+        }
+    }
+
+    /// Marks the values of `rows` (indexes from `from`) as null.
+    fn nulls(&mut self, from: usize, rows: impl Iterator<Item = usize>) {
+        for row in rows {
+            if self.valid.len() < self.len() {
+                self.valid.resize(self.len(), true);
+            }
+            self.valid[from + row] = false;
+        }
+    }
+
+    fn push(&mut self, value: Value) -> Result<()> {
+        let null = matches!(value, Value::Null);
+        match (&mut self.values, value) {
+            (Values::Int(v), Value::Int(x)) => v.push(x),
+            (Values::Int(v), Value::Null) => v.push(0),
+            (Values::Float(v), Value::Float(x)) => v.push(x),
+            (Values::Float(v), Value::Null) => v.push(0.0),
+            (Values::Bool(v), Value::Bool(x)) => v.push(x),
+            (Values::Bool(v), Value::Null) => v.push(false),
+            (Values::Text(v), Value::Text(x)) => v.push(Some(x.into())),
+            (Values::Text(v), Value::Null) => v.push(None),
+            (_, other) => return Err(Error::data(format!("an aggregate gave {other:?}, which is not of the type it announced"))),
+        }
+        if null || !self.valid.is_empty() {
+            let len = self.len();
+            self.valid.resize(len - 1, true);
+            self.valid.push(!null);
+        }
+        Ok(())
+    }
+
+    /// Concatenates `n` values from `start` of each source; `rows` in all.
+    fn gather<'a>(sources: impl Iterator<Item = (&'a OutputColumn, usize, usize)> + Clone, rows: usize) -> OutputColumn {
+        macro_rules! concat {
+            ($kind:ident) => {{
+                let mut all = Vec::with_capacity(rows);
+                for (column, start, n) in sources.clone() {
+                    if let Values::$kind(v) = &column.values {
+                        all.extend_from_slice(&v[start..start + n]);
+                    }
+                }
+                Values::$kind(all)
+            }};
+        }
+        let values = match sources.clone().next().map(|s| &s.0.values) {
+            Some(Values::Float(_)) => concat!(Float),
+            Some(Values::Bool(_)) => concat!(Bool),
+            Some(Values::Text(_)) => concat!(Text),
+            _ => concat!(Int),
+        };
+        let mut valid = Vec::new();
+        if sources.clone().any(|(column, ..)| !column.valid.is_empty()) {
+            for (column, start, n) in sources {
+                let known = column.valid.get(start..).unwrap_or(&[]);
+                let known = &known[..n.min(known.len())];
+                valid.extend_from_slice(known);
+                valid.resize(valid.len() + n - known.len(), true);
+            }
+        }
+        OutputColumn { values, valid }
+    }
+
+    fn into_array(mut self, data_type: &DataType) -> Result<ArrayRef> {
+        let len = self.len();
+        let nulls = (!self.valid.is_empty()).then(|| {
+            self.valid.resize(len, true);
+            NullBuffer::from(self.valid)
+        });
+        let array: ArrayRef = match self.values {
+            Values::Int(v) => Arc::new(Int64Array::new(ScalarBuffer::from(v), nulls)),
+            Values::Float(v) => Arc::new(Float64Array::new(ScalarBuffer::from(v), nulls)),
+            Values::Bool(v) => Arc::new(BooleanArray::new(v.into(), nulls)),
+            Values::Text(v) => {
+                let mut builder = StringBuilder::new();
+                v.iter().for_each(|t| builder.append_option(t.as_deref()));
+                Arc::new(builder.finish())
+            }
+        };
+        Ok(match data_type {
+            t if t == array.data_type() => array,
+            DataType::Date32 | DataType::Time32(_) => cast(&cast(&array, &DataType::Int32)?, data_type)?,
+            DataType::Boolean => {
+                let mut builder = BooleanBuilder::new();
+                array.as_primitive::<arrow_array::types::Int64Type>().iter().for_each(|v| builder.append_option(v.map(|v| v != 0)));
+                Arc::new(builder.finish())
+            }
+            _ => cast(&array, data_type)?,
+        })
+    }
+}
+
+fn state<C: Column>(slider: &Slider<ColumnTables>, i: usize) -> (&C, Option<&C>) {
+    let (column, front) = Table::parts(slider.table().get(i));
+    (same(column), front.map(same))
+}
+
+/// Appends `output` for the groups `ids` of the current window.
+fn finish(output: &Output, slider: &Slider<ColumnTables>, ids: &[u32], to: &mut OutputColumn) -> Result<()> {
+    let rows = slider.rows();
+    let from = to.len();
+    let values_of = |nulls: usize| {
+        let (nulls, _) = state::<Nulls>(slider, nulls);
+        move |id: u32| rows[id as usize] - nulls.get(id as usize)
+    };
+    // Marks the groups without any value.
+    let without_value = |nulls: usize, to: &mut OutputColumn| {
+        if !state::<Nulls>(slider, nulls).0.none() {
+            let values = values_of(nulls);
+            to.nulls(from, ids.iter().enumerate().filter(|(_, id)| values(**id) == 0).map(|(i, _)| i));
+        }
+    };
+    match output {
+        Output::Records => to.ints(ids.iter().map(|id| rows[*id as usize] as i64)),
+        Output::Values { nulls } => {
+            let values = values_of(*nulls);
+            to.ints(ids.iter().map(|id| values(*id) as i64));
+        }
+        Output::CountIf { count } => {
+            let (count, _) = state::<CountIf>(slider, *count);
+            to.ints(ids.iter().map(|id| count.get(*id as usize) as i64));
+        }
+        Output::IntSum { sum, nulls, name } => {
+            let (sum, _) = state::<IntSum>(slider, *sum);
+            let mut overflow = false;
+            to.ints(ids.iter().map(|id| {
+                i64::try_from(sum.get(*id as usize)).unwrap_or_else(|_| {
+                    overflow = true;
+                    0
+                })
+            }));
+            if overflow {
+                return Err(Error::data(format!(
+                    "{name}: a sum lies outside the range of 64-bit integers; use avg, or sum a float column"
+                )));
+            }
+            without_value(*nulls, to);
+        }
+        Output::FloatSum { sum, nulls } => {
+            let (sum, front) = state::<FloatSum>(slider, *sum);
+            match front {
+                None => to.floats(ids.iter().map(|id| sum.get(*id as usize))),
+                Some(front) => to.floats(ids.iter().map(|id| sum.get(*id as usize) + front.get(*id as usize))),
+            }
+            without_value(*nulls, to);
+        }
+        Output::IntAvg { sum, nulls } => {
+            let (sum, _) = state::<IntSum>(slider, *sum);
+            let values = values_of(*nulls);
+            to.floats(ids.iter().map(|id| sum.get(*id as usize) as f64 / values(*id) as f64));
+            without_value(*nulls, to);
+        }
+        Output::FloatAvg { sum, nulls } => {
+            let (sum, front) = state::<FloatSum>(slider, *sum);
+            let values = values_of(*nulls);
+            let total = |id: usize| front.map_or(sum.get(id), |front| sum.get(id) + front.get(id));
+            to.floats(ids.iter().map(|id| total(*id as usize) / values(*id) as f64));
+            without_value(*nulls, to);
+        }
+        Output::Extreme { state: i, nulls, min, float } => {
+            let word = |id: &u32| {
+                if *min {
+                    let (a, b) = state::<Extreme<true>>(slider, *i);
+                    Extreme::of(a, b, *id as usize)
+                } else {
+                    let (a, b) = state::<Extreme<false>>(slider, *i);
+                    Extreme::of(a, b, *id as usize)
+                }
+            };
+            if *float {
+                to.floats(ids.iter().map(word).map(from_ordered_float));
+            } else {
+                to.ints(ids.iter().map(word));
+            }
+            without_value(*nulls, to);
+        }
+        Output::TextExtreme { state: i, marked } => {
+            let (a, b) = state::<TextExtreme>(slider, *i);
+            for id in ids {
+                let text = TextExtreme::of(a, b, *id as usize);
+                let text = text.map(|t| if *marked { crate::format::json::display_token(t) } else { t });
+                to.push(text.map_or(Value::Null, |t| Value::Text(String::from_utf8_lossy(t).into_owned())))?;
+            }
+        }
+        Output::Custom { state: i, output, .. } => {
+            let (column, front) = slider.table().get(*i).parts();
+            for id in ids {
+                to.push(output.finish(column, front, *id as usize))?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,398 @@
+//! Keys of the declared face: one fixed-width field as a word, everything else as bytes.
+//!
+//! A single integer, boolean, date, time or float key is its 64-bit word (one NaN, no −0); a single text key is its
+//! bytes; no key at all is the empty text. Several fields are encoded one behind the other, each as a tag (0 null,
+//! 1 value), then eight bytes, or a `u32` length and the text. A single null key is told from `0` and `""` by its
+//! hash, [`NULL_HASH`].
+
+use super::text::{TextColumn, is_text};
+use crate::core::groups::{GroupId, KeyStore};
+use crate::hash::{NULL_HASH, hash_bytes, hash_word};
+use crate::{Error, Result};
+use arrow_array::builder::{BooleanBuilder, StringBuilder};
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float64Type, Int64Type};
+use arrow_array::{Array, ArrayRef, Float64Array, Int64Array};
+use arrow_cast::cast;
+use arrow_schema::DataType;
+use std::sync::Arc;
+
+/// The keys of some rows, with the published hash of each.
+pub(crate) trait KeyRows: KeyBatch + Default + Send + Sync {
+    /// Where keys of this shape live once interned.
+    type Store: KeyStore<Rows = Self> + Default + Send + Sync;
+    /// The array of each key field over the keys `ids` of `store`, `fields` being the fields' types.
+    fn arrays(store: &Self::Store, null: &dyn Fn(GroupId) -> bool, ids: &[GroupId], fields: &[DataType]) -> Result<Vec<ArrayRef>>;
+    /// How two keys of one store compare, for ties of the hash.
+    fn compare(store: &Self::Store, a: GroupId, b: GroupId) -> std::cmp::Ordering;
+}
+
+/// What the map side does with keys.
+pub(crate) trait KeyBatch {
+    /// Forgets all rows, keeps the memory.
+    fn clear(&mut self);
+    /// Appends the keys of the rows of `columns` (all of one length) and their hashes.
+    fn extend(&mut self, columns: &[ArrayRef], rows: usize, hashes: &mut Vec<u64>) -> Result<()>;
+    /// Whether rows `a` and `b`, of equal hashes, have the same key.
+    fn same(&self, a: usize, b: usize) -> bool;
+    /// The keys of `rows`, in that order.
+    fn pick(&self, rows: &[u32]) -> Self;
+    /// Bytes of memory held.
+    fn bytes(&self) -> usize;
+}
+
+/// Whether a single key of this type is a word.
+pub(crate) fn is_word(data_type: &DataType) -> bool {
+    !is_text(data_type)
+}
+
+/// A key column as 64-bit words; nulls as they are.
+fn words(column: &ArrayRef) -> Result<(Vec<u64>, Option<arrow_buffer::NullBuffer>)> {
+    let nulls = column.logical_nulls().filter(|n| n.null_count() > 0);
+    let words = match column.data_type() {
+        DataType::Int64 => column.as_primitive::<Int64Type>().values().iter().map(|v| *v as u64).collect(),
+        DataType::Float16 | DataType::Float32 | DataType::Float64 => {
+            let floats = cast(column, &DataType::Float64)?;
+            floats.as_primitive::<Float64Type>().values().iter().map(|v| float_word(*v)).collect()
+        }
+        DataType::UInt64 => {
+            let column = column.as_primitive::<arrow_array::types::UInt64Type>();
+            column.values().to_vec()
+        }
+        other => {
+            let cannot = || Error::usage(format!("a column of type {other} cannot be a key"));
+            let integers = cast(column, &DataType::Int64).map_err(|_| cannot())?;
+            let integers = integers.as_primitive_opt::<Int64Type>().ok_or_else(cannot)?;
+            integers.values().iter().map(|v| *v as u64).collect()
+        }
+    };
+    Ok((words, nulls))
+}
+
+/// The word of a float key: all NaN are one and −0 is 0.
+fn float_word(value: f64) -> u64 {
+    if value.is_nan() {
+        f64::NAN.to_bits()
+    } else if value == 0.0 {
+        0
+    } else {
+        value.to_bits()
+    }
+}
+
+/// Keys of one fixed-width field.
+#[derive(Debug, Default)]
+pub(crate) struct WordRows(Vec<u64>);
+
+/// Interned words.
+#[derive(Debug, Default)]
+pub(crate) struct WordStore(Vec<u64>);
+
+impl KeyBatch for WordRows {
+    fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    fn extend(&mut self, columns: &[ArrayRef], _rows: usize, hashes: &mut Vec<u64>) -> Result<()> {
+        let from = self.0.len();
+        if columns[0].data_type() == &DataType::Int64 && columns[0].null_count() == 0 {
+            self.0.extend(columns[0].as_primitive::<Int64Type>().values().iter().map(|v| *v as u64));
+            hashes.extend(self.0[from..].iter().map(|w| hash_word(*w)));
+            return Ok(());
+        }
+        let (words, nulls) = words(&columns[0])?;
+        match nulls {
+            None => {
+                hashes.extend(words.iter().map(|w| hash_word(*w)));
+                self.0.extend_from_slice(&words);
+            }
+            Some(nulls) => {
+                for (i, word) in words.into_iter().enumerate() {
+                    let valid = nulls.is_valid(i);
+                    self.0.push(if valid { word } else { 0 });
+                    hashes.push(if valid { hash_word(word) } else { NULL_HASH });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn same(&self, a: usize, b: usize) -> bool {
+        self.0[a] == self.0[b]
+    }
+
+    fn pick(&self, rows: &[u32]) -> Self {
+        WordRows(rows.iter().map(|row| self.0[*row as usize]).collect())
+    }
+
+    fn bytes(&self) -> usize {
+        self.0.capacity() * 8
+    }
+}
+
+impl KeyStore for WordStore {
+    type Rows = WordRows;
+
+    #[inline]
+    fn is(&self, id: GroupId, rows: &WordRows, row: usize) -> bool {
+        self.0[id as usize] == rows.0[row]
+    }
+
+    fn put(&mut self, id: GroupId, rows: &WordRows, row: usize) {
+        match self.0.get_mut(id as usize) {
+            Some(old) => *old = rows.0[row],
+            None => self.0.push(rows.0[row]),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.0.capacity() * 8
+    }
+}
+
+impl KeyRows for WordRows {
+    type Store = WordStore;
+
+    fn arrays(store: &WordStore, null: &dyn Fn(GroupId) -> bool, ids: &[GroupId], fields: &[DataType]) -> Result<Vec<ArrayRef>> {
+        let values = ids.iter().map(|id| (!null(*id)).then(|| store.0[*id as usize]));
+        Ok(vec![word_array(values, &fields[0])?])
+    }
+
+    fn compare(store: &WordStore, a: GroupId, b: GroupId) -> std::cmp::Ordering {
+        (store.0[a as usize] as i64).cmp(&(store.0[b as usize] as i64))
+    }
+}
+
+/// Words back as an array of the field's own type.
+fn word_array(words: impl Iterator<Item = Option<u64>>, data_type: &DataType) -> Result<ArrayRef> {
+    Ok(match data_type {
+        DataType::Float16 | DataType::Float32 | DataType::Float64 => {
+            let array: Float64Array = words.map(|w| w.map(f64::from_bits)).collect();
+            cast(&array, data_type)?
+        }
+        DataType::UInt64 => Arc::new(words.collect::<arrow_array::UInt64Array>()),
+        DataType::Boolean => {
+            let mut builder = BooleanBuilder::new();
+            words.for_each(|w| builder.append_option(w.map(|w| w != 0)));
+            Arc::new(builder.finish())
+        }
+        _ => {
+            let array: Int64Array = words.map(|w| w.map(|w| w as i64)).collect();
+            match data_type {
+                DataType::Int64 => Arc::new(array),
+                // Days and the shorter times are 32 bits wide and are cast by way of their own width.
+                DataType::Date32 | DataType::Time32(_) => cast(&cast(&array, &DataType::Int32)?, data_type)?,
+                _ => cast(&array, data_type)?,
+            }
+        }
+    })
+}
+
+/// Keys as bytes: one text field, several fields, or none.
+#[derive(Debug, Default)]
+pub(crate) struct ByteRows {
+    /// Row `i` ends at `ends[i]` and starts where its predecessor ends.
+    ends: Vec<usize>,
+    data: Vec<u8>,
+}
+
+impl ByteRows {
+    #[inline]
+    fn get(&self, row: usize) -> &[u8] {
+        let start = if row == 0 { 0 } else { self.ends[row - 1] };
+        &self.data[start..self.ends[row]]
+    }
+}
+
+/// Interned bytes. The bytes of a recycled id stay until the store is rebuilt.
+#[derive(Debug, Default)]
+pub(crate) struct ByteStore {
+    ranges: Vec<(usize, u32)>,
+    data: Vec<u8>,
+}
+
+impl ByteStore {
+    fn get(&self, id: GroupId) -> &[u8] {
+        let (start, len) = self.ranges[id as usize];
+        &self.data[start..start + len as usize]
+    }
+}
+
+impl KeyBatch for ByteRows {
+    fn clear(&mut self) {
+        self.ends.clear();
+        self.data.clear();
+    }
+
+    fn extend(&mut self, columns: &[ArrayRef], rows: usize, hashes: &mut Vec<u64>) -> Result<()> {
+        match columns {
+            [] => {
+                self.ends.resize(self.ends.len() + rows, self.data.len());
+                hashes.resize(hashes.len() + rows, hash_bytes(b""));
+            }
+            [column] => {
+                let text = TextColumn::new(column)?;
+                for row in 0..rows {
+                    match text.get(row) {
+                        Some(bytes) => {
+                            self.data.extend_from_slice(bytes);
+                            hashes.push(hash_bytes(bytes));
+                        }
+                        None => hashes.push(NULL_HASH),
+                    }
+                    self.ends.push(self.data.len());
+                }
+            }
+            several => {
+                let fields: Vec<RowField> = several.iter().map(RowField::new).collect::<Result<_>>()?;
+                for row in 0..rows {
+                    let start = self.data.len();
+                    fields.iter().for_each(|f| f.encode(row, &mut self.data));
+                    hashes.push(hash_bytes(&self.data[start..]));
+                    self.ends.push(self.data.len());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn same(&self, a: usize, b: usize) -> bool {
+        self.get(a) == self.get(b)
+    }
+
+    fn pick(&self, rows: &[u32]) -> Self {
+        let mut out = ByteRows { ends: Vec::with_capacity(rows.len()), data: Vec::new() };
+        for row in rows {
+            out.data.extend_from_slice(self.get(*row as usize));
+            out.ends.push(out.data.len());
+        }
+        out
+    }
+
+    fn bytes(&self) -> usize {
+        self.ends.capacity() * 8 + self.data.capacity()
+    }
+}
+
+impl KeyStore for ByteStore {
+    type Rows = ByteRows;
+
+    #[inline]
+    fn is(&self, id: GroupId, rows: &ByteRows, row: usize) -> bool {
+        self.get(id) == rows.get(row)
+    }
+
+    fn put(&mut self, id: GroupId, rows: &ByteRows, row: usize) {
+        let bytes = rows.get(row);
+        let range = (self.data.len(), bytes.len() as u32);
+        self.data.extend_from_slice(bytes);
+        match self.ranges.get_mut(id as usize) {
+            Some(old) => *old = range,
+            None => self.ranges.push(range),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.ranges.capacity() * 16 + self.data.capacity()
+    }
+}
+
+impl KeyRows for ByteRows {
+    type Store = ByteStore;
+
+    fn arrays(store: &ByteStore, null: &dyn Fn(GroupId) -> bool, ids: &[GroupId], fields: &[DataType]) -> Result<Vec<ArrayRef>> {
+        match fields {
+            [] => Ok(Vec::new()),
+            [_] => {
+                let mut builder = StringBuilder::new();
+                for id in ids {
+                    if null(*id) {
+                        builder.append_null();
+                    } else {
+                        builder.append_value(String::from_utf8_lossy(store.get(*id)));
+                    }
+                }
+                Ok(vec![Arc::new(builder.finish())])
+            }
+            several => decode_rows(ids.iter().map(|id| store.get(*id)), several),
+        }
+    }
+
+    fn compare(store: &ByteStore, a: GroupId, b: GroupId) -> std::cmp::Ordering {
+        store.get(a).cmp(store.get(b))
+    }
+}
+
+/// One field of a key of several fields.
+enum RowField<'a> {
+    Word(Vec<u64>, Option<arrow_buffer::NullBuffer>),
+    Text(TextColumn<'a>),
+}
+
+impl<'a> RowField<'a> {
+    fn new(column: &'a ArrayRef) -> Result<Self> {
+        if is_word(column.data_type()) {
+            let (words, nulls) = words(column)?;
+            Ok(RowField::Word(words, nulls))
+        } else {
+            Ok(RowField::Text(TextColumn::new(column)?))
+        }
+    }
+
+    fn encode(&self, row: usize, out: &mut Vec<u8>) {
+        match self {
+            RowField::Word(_, Some(nulls)) if nulls.is_null(row) => out.push(0),
+            RowField::Word(words, _) => {
+                out.push(1);
+                out.extend_from_slice(&words[row].to_le_bytes());
+            }
+            RowField::Text(text) => match text.get(row) {
+                None => out.push(0),
+                Some(bytes) => {
+                    out.push(1);
+                    out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+                    out.extend_from_slice(bytes);
+                }
+            },
+        }
+    }
+}
+
+/// Row encodings back as one array per field.
+fn decode_rows<'a>(rows: impl Iterator<Item = &'a [u8]>, fields: &[DataType]) -> Result<Vec<ArrayRef>> {
+    let mut texts: Vec<StringBuilder> = fields.iter().map(|_| StringBuilder::new()).collect();
+    let mut words: Vec<Vec<Option<u64>>> = vec![Vec::new(); fields.len()];
+    for mut row in rows {
+        for (i, field) in fields.iter().enumerate() {
+            let null = take(&mut row, 1)[0] == 0;
+            match (is_word(field), null) {
+                (true, true) => words[i].push(None),
+                (true, false) => {
+                    let mut word = [0; 8];
+                    word.copy_from_slice(take(&mut row, 8));
+                    words[i].push(Some(u64::from_le_bytes(word)));
+                }
+                (false, true) => texts[i].append_null(),
+                (false, false) => {
+                    let mut len = [0; 4];
+                    len.copy_from_slice(take(&mut row, 4));
+                    texts[i].append_value(String::from_utf8_lossy(take(&mut row, u32::from_le_bytes(len) as usize)));
+                }
+            }
+        }
+    }
+    let arrays = fields.iter().zip(texts).zip(words);
+    arrays
+        .map(|((field, mut text), words)| {
+            if is_word(field) { word_array(words.into_iter(), field) } else { Ok(Arc::new(text.finish()) as ArrayRef) }
+        })
+        .collect()
+}
+
+fn take<'a>(row: &mut &'a [u8], len: usize) -> &'a [u8] {
+    let (head, tail) = row.split_at(len);
+    *row = tail;
+    head
+}

@@ -1,0 +1,450 @@
+//! The map side: one block of records in, its cells out, grouped by partition and pane.
+//!
+//! A block is filtered, its times become panes and its keys hashes. If the block's own hashes say that keys repeat,
+//! records are folded by (key, pane) here, where the block is in the cache, and only the cells travel; otherwise every
+//! record is a cell of its own. Either way the values are written once, straight to their place behind a counting sort
+//! by (partition, pane), so the reduce side reads each partition's part from one end to the other.
+//!
+//! The decision looks at nothing but the block, and blocks are cut alike however the work is scheduled: so are the
+//! partial sums of floats, and the result is the same to the bit on any number of threads.
+
+use super::aggregates::Columns;
+use super::keys::{KeyBatch, KeyRows};
+use super::plan::Plan;
+use crate::core::counts::Counts;
+use crate::core::partition::{counting_sort, partition_of};
+use crate::core::window::{PaneIndex, WindowSpec};
+use crate::core::States;
+use crate::hash::probe;
+use crate::metrics::Ledger;
+use crate::{Error, Result};
+use arrow_array::{ArrayRef, BooleanArray};
+use arrow_buffer::ScalarBuffer;
+use arrow_select::filter::filter;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+use std::ops::Range;
+
+/// Some rows of a block: times (empty if the query uses none) and the plan's columns, all of length `rows`.
+#[derive(Debug, Clone)]
+pub(crate) struct Piece {
+    pub(crate) rows: usize,
+    pub(crate) times: ScalarBuffer<i64>,
+    pub(crate) columns: Vec<ArrayRef>,
+}
+
+/// The cells of one pane and partition: `cells` of [`Mapped::states`].
+#[derive(Debug, Clone)]
+pub(crate) struct Segment {
+    pub(crate) pane: PaneIndex,
+    pub(crate) cells: Range<usize>,
+}
+
+/// What a block came to.
+pub(crate) struct Mapped<K> {
+    /// Keys grouped by partition: those of partition p are `key_offsets[p]..key_offsets[p + 1]`.
+    pub(crate) keys: K,
+    pub(crate) hashes: Vec<u64>,
+    pub(crate) key_offsets: Vec<u32>,
+    /// The key of each cell; `None`: cell i has key i.
+    pub(crate) cell_keys: Option<Vec<u32>>,
+    /// Segments in the order of (partition, pane); those of partition p are `segment_offsets[p]..segment_offsets[p + 1]`.
+    pub(crate) segments: Vec<Segment>,
+    pub(crate) segment_offsets: Vec<u32>,
+    pub(crate) rows: Counts,
+    pub(crate) states: Columns,
+    pub(crate) ledger: Ledger,
+    /// Least and greatest time, if any record had one, and the largest step back inside the block.
+    pub(crate) times: Option<(i64, i64, u64)>,
+}
+
+impl<K: KeyBatch> Mapped<K> {
+    /// Bytes of memory held.
+    pub(crate) fn bytes(&self) -> usize {
+        self.keys.bytes()
+            + self.hashes.capacity() * 8
+            + self.cell_keys.as_ref().map_or(0, |k| k.capacity() * 4)
+            + self.segments.capacity() * size_of::<Segment>()
+            + self.rows.bytes()
+            + self.states.bytes()
+    }
+}
+
+/// Buffers that a worker uses again for every block.
+#[derive(Default)]
+pub(crate) struct Scratch<K> {
+    keys: K,
+    hashes: Vec<u64>,
+    panes: PaneColumn,
+    /// Rows: the local key of each, then its cell.
+    local: Vec<u32>,
+    table: HashTable<u32>,
+    pairs: HashTable<u32>,
+    grid: Vec<u32>,
+    seen: Vec<u64>,
+    buckets: Vec<u32>,
+    offsets: Vec<u32>,
+    destination: Vec<u32>,
+}
+
+/// Blocks of fewer rows are always folded: there is nothing to decide.
+const DECIDE_FROM: usize = if cfg!(test) { 4 } else { 256 };
+
+/// Maps one block. `bits` is the logarithm of the number of partitions.
+pub(crate) fn map_block<K: KeyRows>(plan: &Plan, bits: u32, pieces: Vec<Piece>, scratch: &mut Scratch<K>) -> Result<Mapped<K>> {
+    let mut ledger = Ledger::default();
+    scratch.keys.clear();
+    scratch.hashes.clear();
+    scratch.panes.clear();
+    let mut kept = Vec::with_capacity(pieces.len());
+    for piece in pieces {
+        ledger.read += piece.rows as u64;
+        if !piece.times.is_empty() {
+            scratch.panes.observe(&piece.times);
+        }
+        let piece = keep(plan, piece, scratch, &mut ledger)?;
+        if piece.rows > 0 {
+            let keys: Vec<ArrayRef> = plan.key_columns.iter().map(|c| piece.columns[*c].clone()).collect();
+            scratch.keys.extend(&keys, piece.rows, &mut scratch.hashes)?;
+            kept.push(piece);
+        }
+    }
+    ledger.used = scratch.hashes.len() as u64;
+    let cells = Cells::of(plan, bits, scratch);
+    let mut rows = Counts::default();
+    rows.grow(cells.count);
+    rows.add(&scratch.destination, 1, |_| 1);
+    let mut states = plan.columns();
+    states.grow(cells.count);
+    let mut from = 0;
+    for piece in &kept {
+        let at = &scratch.destination[from..from + piece.rows];
+        let inputs = plan.inputs(piece)?;
+        for (column, inputs) in states.iter_mut().zip(&inputs) {
+            column.update(at, inputs)?;
+        }
+        from += piece.rows;
+    }
+    Ok(Mapped {
+        keys: scratch.keys.pick(&cells.key_rows),
+        hashes: cells.key_rows.iter().map(|row| scratch.hashes[*row as usize]).collect(),
+        key_offsets: cells.key_offsets,
+        cell_keys: cells.cell_keys,
+        segments: cells.segments,
+        segment_offsets: cells.segment_offsets,
+        rows,
+        states,
+        ledger,
+        times: scratch.panes.times(),
+    })
+}
+
+/// Drops the rows that the filter or the gaps between windows drop; appends the panes of the others.
+fn keep<K>(plan: &Plan, piece: Piece, scratch: &mut Scratch<K>, ledger: &mut Ledger) -> Result<Piece> {
+    let mut piece = piece;
+    if let Some(predicate) = &plan.filter {
+        let mask = predicate.mask(&piece)?;
+        let before = piece.rows;
+        piece = select(piece, &mask)?;
+        ledger.filtered += (before - piece.rows) as u64;
+    }
+    let Some(spec) = plan.pane_spec() else {
+        scratch.panes.extend_global(piece.rows);
+        return Ok(piece);
+    };
+    if piece.times.len() != piece.rows {
+        return Err(Error::input("records without times reached a query that needs them"));
+    }
+    if spec.has_gaps() {
+        let inside: BooleanArray = piece.times.iter().map(|ts| Some(spec.is_inside(spec.pane_of(*ts).0))).collect();
+        let before = piece.rows;
+        piece = select(piece, &inside)?;
+        ledger.outside += (before - piece.rows) as u64;
+    }
+    scratch.panes.extend(&piece.times, spec);
+    Ok(piece)
+}
+
+/// The rows of `piece` for which `mask` is true.
+fn select(piece: Piece, mask: &BooleanArray) -> Result<Piece> {
+    let rows = mask.true_count();
+    if rows == piece.rows {
+        return Ok(piece);
+    }
+    let times = if piece.times.is_empty() {
+        piece.times
+    } else {
+        let times: ArrayRef = std::sync::Arc::new(arrow_array::Int64Array::new(piece.times, None));
+        let kept = filter(&times, mask)?;
+        arrow_array::cast::AsArray::as_primitive::<arrow_array::types::Int64Type>(&kept).values().clone()
+    };
+    let columns = piece.columns.iter().map(|c| filter(c, mask)).collect::<Result<_, _>>()?;
+    Ok(Piece { rows, times, columns })
+}
+
+/// The pane of each row, as a small number within the block.
+#[derive(Default)]
+struct PaneColumn {
+    panes: Vec<PaneIndex>,
+    least: PaneIndex,
+    greatest: PaneIndex,
+    min_time: i64,
+    max_time: i64,
+    disorder: u64,
+    any_time: bool,
+}
+
+impl PaneColumn {
+    fn clear(&mut self) {
+        let panes = std::mem::take(&mut self.panes);
+        *self = PaneColumn { panes, least: PaneIndex::MAX, greatest: PaneIndex::MIN, ..PaneColumn::default() };
+        self.panes.clear();
+    }
+
+    fn times(&self) -> Option<(i64, i64, u64)> {
+        self.any_time.then_some((self.min_time, self.max_time, self.disorder))
+    }
+
+    /// Takes note of how far the times step back; filtered rows count too.
+    fn observe(&mut self, times: &[i64]) {
+        if !self.any_time {
+            (self.min_time, self.max_time, self.any_time) = (times[0], times[0], true);
+        }
+        let (mut min, mut max, mut back) = (self.min_time, self.max_time, 0);
+        for ts in times {
+            min = min.min(*ts);
+            max = max.max(*ts);
+            back = back.max(max - ts);
+        }
+        (self.min_time, self.max_time) = (min, max);
+        self.disorder = self.disorder.max(back as u64);
+    }
+
+    fn extend_global(&mut self, rows: usize) {
+        (self.least, self.greatest) = (0, 0);
+        self.panes.resize(self.panes.len() + rows, 0);
+    }
+
+    fn extend(&mut self, times: &[i64], spec: WindowSpec) {
+        // Neighbours mostly share a pane: then no division is needed.
+        let (mut pane, mut from, mut to) = (0, i64::MAX, i64::MIN);
+        self.panes.reserve(times.len());
+        let (mut least, mut greatest) = (self.least, self.greatest);
+        for ts in times {
+            if !(from <= *ts && *ts < to) {
+                (pane, from, to) = spec.pane_of(*ts);
+                least = least.min(pane);
+                greatest = greatest.max(pane);
+            }
+            self.panes.push(pane);
+        }
+        (self.least, self.greatest) = (least, greatest);
+    }
+
+    /// Panes as numbers from 0 in ascending order, appended to `slots`; returns the pane of each number.
+    fn number(&self, slots: &mut Vec<u32>) -> Vec<PaneIndex> {
+        let span = self.greatest.saturating_sub(self.least);
+        if span < 4 * self.panes.len() as i64 + 64 {
+            slots.extend(self.panes.iter().map(|p| (p - self.least) as u32));
+            return (self.least..=self.greatest).collect();
+        }
+        let mut distinct = self.panes.clone();
+        distinct.sort_unstable();
+        distinct.dedup();
+        slots.extend(self.panes.iter().map(|p| distinct.partition_point(|d| d < p) as u32));
+        distinct
+    }
+}
+
+/// Which cell each row of the block belongs to, in [`Scratch::destination`], and what the cells are.
+struct Cells {
+    count: usize,
+    /// A row that has the key, for each key, keys grouped by partition.
+    key_rows: Vec<u32>,
+    key_offsets: Vec<u32>,
+    cell_keys: Option<Vec<u32>>,
+    segments: Vec<Segment>,
+    segment_offsets: Vec<u32>,
+}
+
+impl Cells {
+    fn of<K: KeyRows>(plan: &Plan, bits: u32, scratch: &mut Scratch<K>) -> Cells {
+        let rows = scratch.hashes.len();
+        let partitions = 1usize << bits;
+        if rows == 0 {
+            scratch.destination.clear();
+            return Cells {
+                count: 0,
+                key_rows: Vec::new(),
+                key_offsets: vec![0; partitions + 1],
+                cell_keys: None,
+                segments: Vec::new(),
+                segment_offsets: vec![0; partitions + 1],
+            };
+        }
+        let mut slots = std::mem::take(&mut scratch.buckets);
+        slots.clear();
+        let panes = scratch.panes.number(&mut slots);
+        let cells = if plan.folds_early && (rows < DECIDE_FROM || keys_repeat(&scratch.hashes, &mut scratch.seen)) {
+            Self::folded(scratch, &mut slots, &panes, bits)
+        } else {
+            Self::raw(scratch, &mut slots, &panes, bits)
+        };
+        scratch.buckets = slots;
+        cells
+    }
+
+    /// Every row is a cell and brings its own key.
+    fn raw<K: KeyRows>(scratch: &mut Scratch<K>, slots: &mut [u32], panes: &[PaneIndex], bits: u32) -> Cells {
+        for (slot, hash) in slots.iter_mut().zip(&scratch.hashes) {
+            *slot += partition_of(*hash, bits) * panes.len() as u32;
+        }
+        let (segments, segment_offsets, key_offsets) = sort_cells(scratch, slots, panes, bits);
+        let mut key_rows = vec![0; slots.len()];
+        for (row, at) in scratch.destination.iter().enumerate() {
+            key_rows[*at as usize] = row as u32;
+        }
+        Cells { count: slots.len(), key_rows, key_offsets, cell_keys: None, segments, segment_offsets }
+    }
+
+    /// Rows of one key and pane share a cell.
+    fn folded<K: KeyRows>(scratch: &mut Scratch<K>, slots: &mut Vec<u32>, panes: &[PaneIndex], bits: u32) -> Cells {
+        // 1. Number the keys, in the order in which they first occur.
+        let Scratch { keys, hashes, table, local, .. } = scratch;
+        let mut key_rows: Vec<u32> = Vec::new();
+        table.clear();
+        local.clear();
+        local.extend(hashes.iter().enumerate().map(|(row, hash)| {
+            let found = table.entry(
+                probe(*hash),
+                |key| {
+                    let other = key_rows[*key as usize] as usize;
+                    hashes[other] == *hash && keys.same(other, row)
+                },
+                |key| probe(hashes[key_rows[*key as usize] as usize]),
+            );
+            match found {
+                Entry::Occupied(known) => *known.get(),
+                Entry::Vacant(vacant) => {
+                    let key = key_rows.len() as u32;
+                    vacant.insert(key);
+                    key_rows.push(row as u32);
+                    key
+                }
+            }
+        }));
+        // 2. Group the keys by partition.
+        let partitions: Vec<u32> = key_rows.iter().map(|row| partition_of(hashes[*row as usize], bits)).collect();
+        let mut key_offsets = Vec::new();
+        counting_sort(&partitions, 1 << bits, &mut key_offsets, &mut scratch.destination);
+        let mut grouped = vec![0; key_rows.len()];
+        for (key, at) in scratch.destination.iter().enumerate() {
+            grouped[*at as usize] = key_rows[key];
+        }
+        let key_at = std::mem::take(&mut scratch.destination);
+        // 3. Number the cells, in the order in which they first occur; `local` becomes the cell of each row.
+        let mut cells: Vec<(u32, u32)> = Vec::new();
+        let keys = key_rows.len();
+        if panes.len() == 1 {
+            cells.extend((0..keys as u32).map(|key| (key, 0)));
+        } else if panes.len() * keys <= 4 * slots.len() + 4096 {
+            scratch.grid.clear();
+            scratch.grid.resize(panes.len() * keys, u32::MAX);
+            for (key, slot) in scratch.local.iter_mut().zip(slots.iter()) {
+                let cell = &mut scratch.grid[*slot as usize * keys + *key as usize];
+                if *cell == u32::MAX {
+                    *cell = cells.len() as u32;
+                    cells.push((*key, *slot));
+                }
+                *key = *cell;
+            }
+        } else {
+            let hash = |key: u32, slot: u32| crate::hash::hash_word(u64::from(key) << 32 | u64::from(slot));
+            scratch.pairs.clear();
+            for (key, slot) in scratch.local.iter_mut().zip(slots.iter()) {
+                let found = scratch.pairs.entry(
+                    hash(*key, *slot),
+                    |cell| cells[*cell as usize] == (*key, *slot),
+                    |cell| hash(cells[*cell as usize].0, cells[*cell as usize].1),
+                );
+                *key = match found {
+                    Entry::Occupied(known) => *known.get(),
+                    Entry::Vacant(vacant) => {
+                        let cell = cells.len() as u32;
+                        vacant.insert(cell);
+                        cells.push((*key, *slot));
+                        cell
+                    }
+                };
+            }
+        }
+        // 4. Order the cells by (partition, pane) and send each row to its cell's place.
+        slots.clear();
+        slots.extend(cells.iter().map(|(key, slot)| partitions[*key as usize] * panes.len() as u32 + slot));
+        let (segments, segment_offsets, _) = sort_cells(scratch, slots, panes, bits);
+        let mut cell_keys = vec![0; cells.len()];
+        for ((key, _), at) in cells.iter().zip(&scratch.destination) {
+            cell_keys[*at as usize] = key_at[*key as usize];
+        }
+        for cell in &mut scratch.local {
+            *cell = scratch.destination[*cell as usize];
+        }
+        std::mem::swap(&mut scratch.local, &mut scratch.destination);
+        Cells { count: cells.len(), key_rows: grouped, key_offsets, cell_keys: Some(cell_keys), segments, segment_offsets }
+    }
+}
+
+/// Sorts cells whose bucket is `partition × panes + pane`, lists the non-empty buckets, and where each partition's
+/// segments and cells begin.
+fn sort_cells<K>(scratch: &mut Scratch<K>, buckets: &[u32], panes: &[PaneIndex], bits: u32) -> (Vec<Segment>, Vec<u32>, Vec<u32>) {
+    let all = panes.len() << bits;
+    let mut segments: Vec<Segment> = Vec::new();
+    let (mut segment_offsets, mut cell_offsets) = (vec![0], vec![0]);
+    let mut push = |bucket: usize, cells: Range<usize>| {
+        while segment_offsets.len() <= bucket / panes.len() {
+            segment_offsets.push(segments.len() as u32);
+            cell_offsets.push(cells.start as u32);
+        }
+        segments.push(Segment { pane: panes[bucket % panes.len()], cells });
+    };
+    if all <= 4 * buckets.len() + 4096 {
+        counting_sort(buckets, all, &mut scratch.offsets, &mut scratch.destination);
+        for bucket in 0..all {
+            let cells = scratch.offsets[bucket] as usize..scratch.offsets[bucket + 1] as usize;
+            if !cells.is_empty() {
+                push(bucket, cells);
+            }
+        }
+    } else {
+        // More buckets than cells (times all over the place): sort the cells instead of counting the buckets.
+        let mut order: Vec<u64> = buckets.iter().enumerate().map(|(i, b)| u64::from(*b) << 32 | i as u64).collect();
+        order.sort_unstable();
+        scratch.destination.clear();
+        scratch.destination.resize(buckets.len(), 0);
+        for (at, cell) in order.iter().enumerate() {
+            scratch.destination[*cell as u32 as usize] = at as u32;
+        }
+        let mut from = 0;
+        for run in order.chunk_by(|a, b| a >> 32 == b >> 32) {
+            push((run[0] >> 32) as usize, from..from + run.len());
+            from += run.len();
+        }
+    }
+    segment_offsets.resize((1 << bits) + 1, segments.len() as u32);
+    cell_offsets.resize((1 << bits) + 1, buckets.len() as u32);
+    (segments, segment_offsets, cell_offsets)
+}
+
+/// Whether a block has at most half as many keys as rows, by linear counting over all of its hashes (error about 1 %).
+fn keys_repeat(hashes: &[u64], seen: &mut Vec<u64>) -> bool {
+    let bits = (hashes.len().next_power_of_two() * 2).max(64);
+    seen.clear();
+    seen.resize(bits / 64, 0);
+    for hash in hashes {
+        let bit = *hash as usize & (bits - 1);
+        seen[bit / 64] |= 1 << (bit % 64);
+    }
+    let empty = bits as f64 - f64::from(seen.iter().map(|w| w.count_ones()).sum::<u32>());
+    let keys = -(bits as f64) * (empty.max(1.0) / bits as f64).ln();
+    keys * 2.0 <= hashes.len() as f64
+}

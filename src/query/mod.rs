@@ -1,0 +1,266 @@
+//! The declared face: a query over fields known at run time, Arrow record batches in and out.
+//!
+//! ```no_run
+//! use windrow::query::{Query, Window, count, count_if, sum};
+//! # fn main() -> windrow::Result<()> {
+//! let rows = Query::files(["access.log"])
+//!     .key("path")
+//!     .window(Window::parse("5m", Some("30s"), None)?)
+//!     .aggregate(count())
+//!     .aggregate(sum("bytes"))
+//!     .aggregate(count_if("status >= 500").alias("errors"))
+//!     .run()?;
+//! println!("{:?}", rows.schema());
+//! for batch in rows {
+//!     println!("{} rows", batch?.num_rows());
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The path of a record: [`crate::source`] cuts the input into blocks and decodes the wanted columns; `map` folds or
+//! partitions a block; `reduce` gathers each partition's cells; `emit` slides the windows and hands out rows.
+
+mod agg;
+mod aggregates;
+mod emit;
+mod exec;
+pub mod expr;
+mod keys;
+pub(crate) mod map;
+mod open;
+mod plan;
+mod reduce;
+mod rows;
+pub(crate) mod text;
+
+pub use agg::{Agg, avg, count, count_if, count_of, custom, max, min, sum};
+pub use aggregates::{Aggregate, Value};
+pub use exec::MaxBad;
+pub use open::Format;
+pub use rows::Rows;
+
+use crate::core::window::WindowSpec;
+pub use crate::core::slide::Engine;
+use crate::source::BadPlace;
+use crate::time::{TimeFormat, parse_duration};
+use crate::{Error, Result};
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use std::path::PathBuf;
+
+/// The windows of a query: half-open, starting at `offset + n × slide`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window(pub(crate) WindowSpec);
+
+impl Window {
+    /// Windows of `length` every `slide` from `offset`, all in microseconds.
+    ///
+    /// # Errors
+    /// If `length` or `slide` is not positive.
+    pub fn sliding(length: i64, slide: i64, offset: i64) -> Result<Window> {
+        WindowSpec::new(length, slide, offset).map(Window).ok_or_else(|| {
+            let which = if length <= 0 { "window" } else { "slide" };
+            Error::usage(format!("the {which} must be longer than zero"))
+        })
+    }
+
+    /// Windows of `length` microseconds, one behind the other.
+    ///
+    /// # Errors
+    /// If `length` is not positive.
+    pub fn tumbling(length: i64) -> Result<Window> {
+        Self::sliding(length, length, 0)
+    }
+
+    /// Windows from durations such as `5m`, `1h30m`, `-5s` (offset only); no slide: tumbling.
+    ///
+    /// # Errors
+    /// If a duration does not parse, or as [`sliding`](Self::sliding).
+    pub fn parse(length: &str, slide: Option<&str>, offset: Option<&str>) -> Result<Window> {
+        let length = parse_duration(length)?;
+        let slide = slide.map_or(Ok(length), parse_duration)?;
+        let offset = offset.map_or(Ok(0), parse_duration)?;
+        Self::sliding(length, slide, offset)
+    }
+}
+
+pub(crate) type Batches = Box<dyn Iterator<Item = Result<RecordBatch>> + Send>;
+
+pub(crate) enum Input {
+    Files(Vec<PathBuf>),
+    Batches(SchemaRef, Batches),
+}
+
+/// Options of a run; each has a default and is checked by [`Query::run`].
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    pub(crate) format: Format,
+    pub(crate) time: Option<String>,
+    pub(crate) time_format: TimeFormat,
+    pub(crate) threads: usize,
+    pub(crate) memory: Option<usize>,
+    pub(crate) naive: bool,
+    pub(crate) engine: Engine,
+    pub(crate) max_record: usize,
+    pub(crate) max_bad: MaxBad,
+    pub(crate) partition_bits: u32,
+}
+
+/// A keyed, windowed aggregation over one input.
+pub struct Query {
+    pub(crate) input: Input,
+    pub(crate) keys: Vec<String>,
+    pub(crate) window: Option<Window>,
+    pub(crate) aggregates: Vec<Agg>,
+    pub(crate) filter: Option<String>,
+    pub(crate) options: Options,
+    pub(crate) bad_sink: Option<exec::BadSink>,
+}
+
+impl Query {
+    fn over(input: Input) -> Query {
+        Query {
+            input,
+            keys: Vec::new(),
+            window: None,
+            aggregates: Vec::new(),
+            filter: None,
+            options: Options {
+                format: Format::Auto,
+                time: None,
+                time_format: TimeFormat::Auto,
+                threads: 0,
+                memory: None,
+                naive: false,
+                engine: Engine::Incremental,
+                max_record: 16 << 20,
+                max_bad: MaxBad::Unlimited,
+                partition_bits: 6,
+            },
+            bad_sink: None,
+        }
+    }
+
+    /// Over log files or Parquet: paths and patterns, read as one input in this order; `-` is standard input.
+    pub fn files(paths: impl IntoIterator<Item = impl Into<PathBuf>>) -> Query {
+        Query::over(Input::Files(paths.into_iter().map(Into::into).collect()))
+    }
+
+    /// Over record batches of `schema`, in the order in which they come.
+    pub fn batches<I>(schema: SchemaRef, batches: I) -> Query
+    where
+        I: IntoIterator<Item = Result<RecordBatch>>,
+        I::IntoIter: Send + 'static,
+    {
+        Query::over(Input::Batches(schema, Box::new(batches.into_iter())))
+    }
+
+    /// Adds a field to the key; without any there is one group.
+    #[must_use]
+    pub fn key(mut self, field: impl Into<String>) -> Query {
+        self.keys.push(field.into());
+        self
+    }
+
+    /// Windows; without them the whole input is one group-by.
+    #[must_use]
+    pub fn window(mut self, window: Window) -> Query {
+        self.window = Some(window);
+        self
+    }
+
+    /// Adds an output column; without any it is `count`.
+    #[must_use]
+    pub fn aggregate(mut self, aggregate: Agg) -> Query {
+        self.aggregates.push(aggregate);
+        self
+    }
+
+    /// Only the records for which the SQL condition is true.
+    #[must_use]
+    pub fn filter(mut self, condition: impl Into<String>) -> Query {
+        self.filter = Some(condition.into());
+        self
+    }
+
+    /// The format of files (default: found out).
+    #[must_use]
+    pub fn format(mut self, format: Format) -> Query {
+        self.options.format = format;
+        self
+    }
+
+    /// The field that holds the event time, and how it is written (default: the format's own field, or the first of
+    /// `ts`, `time`, `timestamp`, `@timestamp`, `eventTime`, `date` that there is; [`TimeFormat::Auto`]).
+    #[must_use]
+    pub fn time(mut self, field: Option<String>, format: TimeFormat) -> Query {
+        self.options.time = field;
+        self.options.time_format = format;
+        self
+    }
+
+    /// Worker threads (default 0: one per core). The result is the same for any number.
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Query {
+        self.options.threads = threads;
+        self
+    }
+
+    /// The memory limit in bytes (default: none). More is refused with an error.
+    #[must_use]
+    pub fn memory(mut self, bytes: usize) -> Query {
+        self.options.memory = Some(bytes);
+        self
+    }
+
+    /// Fold every record into each of its windows, instead of sliding: slow, the reference.
+    #[must_use]
+    pub fn naive(mut self, naive: bool) -> Query {
+        self.options.naive = naive;
+        self
+    }
+
+    /// How windows follow each other (default [`Engine::Incremental`]).
+    #[must_use]
+    pub fn engine(mut self, engine: Engine) -> Query {
+        self.options.engine = engine;
+        self
+    }
+
+    /// A longer text record, in bytes, is bad (default 16 MiB).
+    #[must_use]
+    pub fn max_record(mut self, bytes: usize) -> Query {
+        self.options.max_record = bytes;
+        self
+    }
+
+    /// How many bad records fail the run (default: any number is tolerated).
+    #[must_use]
+    pub fn max_bad(mut self, most: MaxBad) -> Query {
+        self.options.max_bad = most;
+        self
+    }
+
+    /// Hands every bad record with its place to `sink`, in the order of the input.
+    #[must_use]
+    pub fn on_bad(mut self, sink: impl FnMut(&BadPlace, &[u8]) -> Result<()> + Send + 'static) -> Query {
+        self.bad_sink = Some(Box::new(sink));
+        self
+    }
+
+    /// Into how many partitions keys are cut: 2 to the power of `bits`, at most 12 (default 6). Changes no answer.
+    #[must_use]
+    pub fn partition_bits(mut self, bits: u32) -> Query {
+        self.options.partition_bits = bits.min(12);
+        self
+    }
+
+    /// Opens the input and binds the query to its fields. Records are read when the first row is asked for.
+    ///
+    /// # Errors
+    /// Unreadable input, unknown fields, types that do not fit, expressions that do not parse.
+    pub fn run(self) -> Result<Rows> {
+        Rows::open(self)
+    }
+}

@@ -1,0 +1,76 @@
+//! The reduce side: one partition takes its part of every block, in the order of the input.
+
+use super::aggregates::Columns;
+use super::keys::KeyRows;
+use super::map::Mapped;
+use super::plan::Plan;
+use crate::Result;
+use crate::core::groups::Groups;
+use crate::core::panes::PaneStore;
+use crate::memory::Lease;
+
+/// The keys and open panes of one partition.
+pub(crate) struct Partition<K: KeyRows> {
+    pub(crate) groups: Groups<K::Store>,
+    pub(crate) panes: PaneStore<Columns>,
+    lease: Lease,
+    ids: Vec<u32>,
+    of_cells: Vec<u32>,
+}
+
+impl<K: KeyRows> Partition<K> {
+    pub(crate) fn new(plan: &Plan, lease: Lease) -> Self {
+        Partition {
+            groups: Groups::new(K::Store::default()),
+            panes: PaneStore::new(plan.columns()),
+            lease,
+            ids: Vec::new(),
+            of_cells: Vec::new(),
+        }
+    }
+
+    /// Takes partition `p` of a block. Blocks must come in the order of the input.
+    ///
+    /// # Errors
+    /// If the budget refuses the memory that the new cells take.
+    pub(crate) fn take(&mut self, plan: &Plan, p: usize, block: &Mapped<K>) -> Result<()> {
+        let keys = block.key_offsets[p] as usize..block.key_offsets[p + 1] as usize;
+        let segments = &block.segments[block.segment_offsets[p] as usize..block.segment_offsets[p + 1] as usize];
+        if segments.is_empty() {
+            return Ok(());
+        }
+        self.ids.clear();
+        self.groups.intern(&block.keys, &block.hashes, keys.clone(), &mut self.ids);
+        self.panes.admit(&block.rows, &block.states);
+        for segment in segments {
+            let cells = segment.cells.clone();
+            let ids = match &block.cell_keys {
+                None => &self.ids[cells.start - keys.start..cells.end - keys.start],
+                Some(cell_keys) => {
+                    self.of_cells.clear();
+                    self.of_cells.extend(cell_keys[cells.clone()].iter().map(|key| self.ids[*key as usize - keys.start]));
+                    &self.of_cells
+                }
+            };
+            if plan.naive {
+                // The reference: every record goes into each of its windows, which stand where panes otherwise do.
+                if let Some(spec) = plan.window {
+                    let (first, last) = spec.windows_of(segment.pane);
+                    for window in first..=last {
+                        self.panes.admit(&block.rows, &block.states);
+                        self.panes.add(window, ids, &block.rows, &block.states, cells.clone());
+                    }
+                    continue;
+                }
+            }
+            self.panes.add(segment.pane, ids, &block.rows, &block.states, cells);
+        }
+        self.panes.tidy();
+        self.lease.resize(self.groups.bytes() + self.panes.bytes())
+    }
+
+    /// The lease, to go on with under another owner.
+    pub(crate) fn into_parts(self) -> (Groups<K::Store>, PaneStore<Columns>, Lease) {
+        (self.groups, self.panes, self.lease)
+    }
+}

@@ -1,0 +1,211 @@
+//! Where the rows of closed windows go: CSV, Parquet, a table for people, or a checksum.
+//!
+//! The engine hands over record batches in their final order; [`open`] gives the [`Sink`] that writes them.
+//!
+//! What every sink keeps:
+//! - *Order.* Bytes leave in the order of the rows, whatever the number of threads that format them.
+//! - *Cut.* The output is a function of the rows alone: the same bytes (and checksum) however the rows were cut
+//!   into batches and calls.
+//! - *All or nothing.* A file is written under a temporary name beside its target and renamed by
+//!   [`Sink::finish`]; a sink that is dropped before leaves nothing behind and an older file untouched.
+//! - *A closed pipe is no error.* `windrow ... | head` ends quietly: [`Sink::closed`] says that nobody reads.
+//!
+//! Cost: formatting runs on the caller's rayon pool, writing on one thread of its own behind a bounded queue, so
+//! that the two overlap; what is in flight is bounded (see each sink).
+//!
+//! # Known limitation
+//! `finish` does not wait for the disk: after a power cut the renamed file may be short. NDJSON and Arrow outputs
+//! are not written yet.
+
+mod cells;
+mod csv;
+mod destination;
+mod null;
+mod parquet;
+mod table;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use crate::{Error, Result};
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// Takes the rows of closed windows, in order, and writes them somewhere.
+pub trait Sink: Send {
+    /// Takes the next rows, in order; all batches have the schema given to [`open`].
+    ///
+    /// Works in parallel on rayon's current pool where it pays, and returns when the rows are formatted, not when
+    /// they are on disk. Once the reader of a pipe has gone it does nothing and returns `Ok`.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Output`] if an earlier or this write failed (disk full, file system gone).
+    fn write(&mut self, batches: Vec<RecordBatch>) -> Result<()>;
+
+    /// Hands everything taken so far to the operating system, so that a reader of a live output sees it.
+    ///
+    /// Parquet cannot be read before its footer is written: there it does nothing.
+    ///
+    /// # Errors
+    /// As [`Sink::write`].
+    fn flush(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Whether nobody reads the output any more (a closed pipe): the caller may stop early.
+    fn closed(&self) -> bool {
+        false
+    }
+
+    /// Completes the output, renames it into place and says what was written.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Output`]; the target then is as it was before.
+    fn finish(self: Box<Self>) -> Result<SinkSummary>;
+}
+
+/// What a finished sink wrote.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SinkSummary {
+    /// Rows taken. After a closed pipe: those taken before it was noticed.
+    pub rows: u64,
+    /// Bytes written to the output; for the null sink, bytes of the buffers read.
+    pub bytes: u64,
+    /// The null sink's checksum of all rows (its definition is in the source of the null sink); others have none.
+    pub checksum: Option<u64>,
+    /// The reader of a pipe went away before the end.
+    pub closed_pipe: bool,
+}
+
+/// How rows are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OutputFormat {
+    /// RFC 4180 with a header; null is an empty cell, the empty string `""`.
+    Csv,
+    /// Parquet, snappy, row groups of 1 Mi rows.
+    Parquet,
+    /// Aligned columns for a terminal.
+    Table,
+    /// Rows are read and summed up, nothing is written.
+    Null,
+}
+
+/// The endings that [`OutputFormat::from_path`] knows.
+const ENDINGS: [(&str, OutputFormat); 2] =
+    [("csv", OutputFormat::Csv), ("parquet", OutputFormat::Parquet)];
+
+/// The names that `--output-format` knows.
+const NAMES: [(&str, OutputFormat); 4] = [
+    ("csv", OutputFormat::Csv),
+    ("parquet", OutputFormat::Parquet),
+    ("table", OutputFormat::Table),
+    ("null", OutputFormat::Null),
+];
+
+impl OutputFormat {
+    /// The format that a file's ending stands for.
+    ///
+    /// ```
+    /// use windrow::sink::OutputFormat;
+    /// assert_eq!(OutputFormat::from_path("out/rows.CSV")?, OutputFormat::Csv);
+    /// assert!(OutputFormat::from_path("rows.txt").is_err());
+    /// # Ok::<(), windrow::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A usage error that lists the known endings.
+    pub fn from_path(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let ending = path.extension().unwrap_or_default().to_string_lossy();
+        let known = ENDINGS.iter().find(|(e, _)| ending.eq_ignore_ascii_case(e));
+        known.map(|(_, format)| *format).ok_or_else(|| {
+            let endings: Vec<String> = ENDINGS.iter().map(|(e, _)| format!(".{e}")).collect();
+            Error::usage(format!(
+                "the output {} has no ending that names a format; known are {}, or say it with --output-format",
+                path.display(),
+                endings.join(", "),
+            ))
+        })
+    }
+}
+
+impl FromStr for OutputFormat {
+    type Err = Error;
+
+    /// The format of a name as `--output-format` takes it.
+    fn from_str(name: &str) -> Result<Self> {
+        let known = NAMES.iter().find(|(n, _)| name.eq_ignore_ascii_case(n));
+        known.map(|(_, format)| *format).ok_or_else(|| {
+            let names: Vec<&str> = NAMES.iter().map(|(n, _)| *n).collect();
+            Error::usage(format!("unknown output format {name:?}; known are {}", names.join(", ")))
+        })
+    }
+}
+
+impl fmt::Display for OutputFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = NAMES.iter().find(|(_, format)| format == self).map_or("?", |(name, _)| name);
+        f.write_str(name)
+    }
+}
+
+/// Where the output goes and how it is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The file, or `None` for standard output. A path that exists and is no regular file (`/dev/null`, a fifo) is
+    /// written to directly.
+    pub path: Option<PathBuf>,
+    /// How.
+    pub format: OutputFormat,
+}
+
+impl Target {
+    /// Standard output, in `format`.
+    pub fn stdout(format: OutputFormat) -> Self {
+        Target { path: None, format }
+    }
+
+    /// A file, in the format of its ending.
+    ///
+    /// # Errors
+    /// As [`OutputFormat::from_path`].
+    pub fn file(path: impl Into<PathBuf>) -> Result<Self> {
+        let path = path.into();
+        let format = OutputFormat::from_path(&path)?;
+        Ok(Target { path: Some(path), format })
+    }
+}
+
+/// Opens `target` for rows of `schema`; fails now, not after the first window, if it cannot be written.
+///
+/// # Errors
+/// [`crate::ErrorKind::Output`] with the path: no such directory, no permission, the target is a directory.
+/// [`crate::ErrorKind::Usage`] for a column whose type the format cannot hold.
+///
+/// ```
+/// use arrow_array::{Int64Array, RecordBatch};
+/// use arrow_schema::{DataType, Field, Schema};
+/// use std::sync::Arc;
+/// use windrow::sink::{self, OutputFormat, Target};
+///
+/// let schema = Arc::new(Schema::new(vec![Field::new("count", DataType::Int64, false)]));
+/// let rows = RecordBatch::try_new(schema.clone(), vec![Arc::new(Int64Array::from(vec![1, 2]))])?;
+/// let mut sink = sink::open(&Target::stdout(OutputFormat::Null), &schema)?;
+/// sink.write(vec![rows])?;
+/// assert_eq!(sink.finish()?.rows, 2);
+/// # Ok::<(), windrow::Error>(())
+/// ```
+pub fn open(target: &Target, schema: &SchemaRef) -> Result<Box<dyn Sink>> {
+    let path = target.path.as_deref();
+    Ok(match target.format {
+        OutputFormat::Csv => Box::new(csv::CsvSink::open(path, schema)?),
+        OutputFormat::Parquet => Box::new(parquet::ParquetSink::open(path, schema)?),
+        OutputFormat::Table => Box::new(table::TableSink::open(path, schema)?),
+        OutputFormat::Null => Box::new(null::NullSink::new(schema)),
+    })
+}

@@ -1,0 +1,110 @@
+//! Where records come from: files, pipes, Parquet, record batches in memory.
+//!
+//! Every source is cut into *blocks* by amounts of input counted from its start (4 MiB of decompressed text, 65,536
+//! rows): the cut decides how partial sums of floats associate, so it must not depend on threads, on how a pipe
+//! delivers, or on compression. A [`Reader`] hands out [`Task`]s in the order of the input; tasks run on any thread
+//! and hand over whole blocks, or, where a unit of decoding ends inside a block, the block's parts.
+
+pub(crate) mod batches;
+mod cut;
+mod files;
+pub(crate) mod parquet;
+pub(crate) mod text;
+pub(crate) mod times;
+
+pub use files::expand;
+pub(crate) use files::{InputFile, Magic};
+
+use crate::query::map::Piece;
+use crate::{Result, format::BadRecord};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+/// Text per block, bytes of decompressed input.
+pub(crate) const BLOCK_BYTES: u64 = 4 << 20;
+/// Rows per block of columnar input.
+pub(crate) const BLOCK_ROWS: usize = 65_536;
+
+/// Where a part of a block lies in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// A whole block.
+    Whole,
+    /// Goes on where the task before ended. If a task has a head and no tail of the same block, the head ends it.
+    Head,
+    /// The next task goes on with this block.
+    Tail,
+    /// Goes on where the task before ended, and the next task goes on with it: the whole task is inside one block.
+    Middle,
+}
+
+/// What a task has to say beside its rows.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    /// Number of the input the task read.
+    pub(crate) input: usize,
+    /// Lines (or rows) that it covers, to number those of later tasks.
+    pub(crate) lines: u64,
+    /// Bytes of input taken, decompressed.
+    pub(crate) bytes: u64,
+    /// Records that do not parse. `start` is an offset in the decompressed input.
+    pub(crate) bad: Vec<BadRecord>,
+    /// The bad records' bytes, if they are to be kept.
+    pub(crate) bad_bytes: Vec<Vec<u8>>,
+    /// Values that became null.
+    pub(crate) cast_failed: u64,
+}
+
+/// A unit of map work.
+pub(crate) trait Task: Send + Sync {
+    /// Decodes and hands over the blocks, in order.
+    fn run(&self, each: &mut dyn FnMut(Cut, Vec<Piece>) -> Result<()>) -> Result<Report>;
+}
+
+/// An opened source.
+pub(crate) trait Reader: Send {
+    /// The next tasks, at most `most`; none at the end of the input.
+    fn tasks(&mut self, most: usize) -> Result<Vec<Box<dyn Task>>>;
+
+    /// Called once after the last task: what only the whole input can tell.
+    fn finish(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// How far a run is; read by whoever shows progress.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Bytes of the input files, compressed as they stand, or 0 if unknown (pipes).
+    pub bytes_total: AtomicU64,
+    /// Bytes of them that were read.
+    pub bytes_done: AtomicU64,
+    /// Records decoded.
+    pub records: AtomicU64,
+    /// Windows that hold a record, once known.
+    pub windows_total: AtomicU64,
+    /// Windows handed out.
+    pub windows_done: AtomicU64,
+}
+
+/// A place that a bad record is reported with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadPlace {
+    /// The file, `None` for standard input and data from memory.
+    pub file: Option<PathBuf>,
+    /// Line (row) number, from 1.
+    pub line: u64,
+    /// Byte offset of the line in the decompressed input.
+    pub offset: u64,
+    /// What is wrong.
+    pub reason: &'static str,
+}
+
+/// Options of reading that are the same for all formats.
+#[derive(Clone)]
+pub(crate) struct ReadOptions {
+    pub(crate) max_record: usize,
+    pub(crate) keep_bad: bool,
+    pub(crate) progress: Arc<Progress>,
+}

@@ -1,0 +1,273 @@
+//! Parquet files as tasks: one per row group, only the wanted columns decoded.
+//!
+//! A row group need not end where a block of 65,536 rows does. What it holds of a block that it shares is handed over
+//! as a head or tail, and the driver puts the parts together; nothing is decoded twice.
+
+use super::batches::{Columns, piece};
+use super::files::InputFile;
+use super::{BLOCK_ROWS, Cut, ReadOptions, Reader, Report, Task};
+use crate::query::map::Piece;
+use crate::time::TimeFormat;
+use crate::{Error, Result};
+use ::parquet::arrow::ProjectionMask;
+use ::parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use ::parquet::file::reader::{ChunkReader, Length};
+use arrow_schema::SchemaRef;
+use bytes::Bytes;
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// A file for positional reads from any thread.
+#[derive(Debug, Clone)]
+pub(crate) struct Positions(Arc<InputFile>, u64);
+
+impl Positions {
+    fn read(&self, start: u64, buffer: &mut [u8]) -> ::parquet::errors::Result<()> {
+        let outside = start.checked_add(buffer.len() as u64).is_none_or(|end| end > self.1);
+        if outside {
+            return Err(::parquet::errors::ParquetError::EOF(format!("byte {start} lies beyond the file's end")));
+        }
+        self.0.read_exact_at(start, buffer).map_err(|e| ::parquet::errors::ParquetError::General(e.to_string()))
+    }
+}
+
+impl Length for Positions {
+    fn len(&self) -> u64 {
+        self.1
+    }
+}
+
+impl ChunkReader for Positions {
+    type T = Cursor;
+
+    fn get_read(&self, start: u64) -> ::parquet::errors::Result<Cursor> {
+        Ok(Cursor { file: self.clone(), at: start, buffer: Vec::new(), used: 0 })
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> ::parquet::errors::Result<Bytes> {
+        if length as u64 > self.1 {
+            return Err(::parquet::errors::ParquetError::EOF(format!("{length} bytes from {start} lie beyond the file's end")));
+        }
+        let mut buffer = vec![0; length];
+        self.read(start, &mut buffer)?;
+        Ok(buffer.into())
+    }
+}
+
+/// Reads on from a position, a little at a time (page headers).
+pub(crate) struct Cursor {
+    file: Positions,
+    at: u64,
+    buffer: Vec<u8>,
+    used: usize,
+}
+
+impl Read for Cursor {
+    fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
+        if self.used == self.buffer.len() {
+            let n = (self.file.1.saturating_sub(self.at) as usize).min(512.max(to.len()));
+            self.buffer.resize(n, 0);
+            self.used = 0;
+            self.file.0.read_exact_at(self.at, &mut self.buffer).map_err(|e| std::io::Error::other(e.to_string()))?;
+            self.at += n as u64;
+        }
+        let n = to.len().min(self.buffer.len() - self.used);
+        to[..n].copy_from_slice(&self.buffer[self.used..self.used + n]);
+        self.used += n;
+        Ok(n)
+    }
+}
+
+/// A file with its footer.
+#[derive(Clone)]
+pub(crate) struct ParquetFile {
+    file: Positions,
+    metadata: ArrowReaderMetadata,
+}
+
+impl ParquetFile {
+    /// Reads the footer of `file`.
+    pub(crate) fn open(file: InputFile) -> Result<ParquetFile> {
+        let Some(len) = file.len else {
+            return Err(file.error("is not a regular file; Parquet is read from its end and cannot come from a pipe"));
+        };
+        let file = Positions(Arc::new(file), len);
+        let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())
+            .map_err(|e| file.0.error(&format!("is not a readable Parquet file: {e}")))?;
+        Ok(ParquetFile { file, metadata })
+    }
+
+    /// The columns.
+    pub(crate) fn schema(&self) -> &SchemaRef {
+        self.metadata.schema()
+    }
+
+    fn rows(&self, group: usize) -> usize {
+        self.metadata.metadata().row_group(group).num_rows().max(0) as usize
+    }
+}
+
+/// Parquet inputs, one after the other.
+pub(crate) struct ParquetReader {
+    inputs: Vec<PathBuf>,
+    next_input: usize,
+    opened: Option<ParquetFile>,
+    /// Names of the columns, so that each file is asked for its own positions.
+    time: Option<(String, TimeFormat)>,
+    wanted: Vec<String>,
+    options: ReadOptions,
+    current: Option<(ParquetFile, Arc<Projection>, usize, usize)>,
+    schema: SchemaRef,
+}
+
+/// The wanted columns of one file.
+struct Projection {
+    mask: ProjectionMask,
+    columns: Columns,
+}
+
+impl ParquetReader {
+    /// `first` is the first of `inputs`, opened.
+    pub(crate) fn new(
+        inputs: Vec<PathBuf>,
+        first: ParquetFile,
+        time: Option<(String, TimeFormat)>,
+        wanted: Vec<String>,
+        options: ReadOptions,
+    ) -> Self {
+        let schema = first.schema().clone();
+        ParquetReader { inputs, next_input: 0, opened: Some(first), time, wanted, options, current: None, schema }
+    }
+
+    fn project(&self, file: &ParquetFile) -> Result<Projection> {
+        let schema = file.schema();
+        let name_of = |name: &String| {
+            let at = schema.index_of(name).map_err(|_| file.file.0.error(&format!("has no column {name:?}")))?;
+            let first = self.schema.field_with_name(name)?.data_type();
+            if schema.field(at).data_type() != first {
+                return Err(file.file.0.error(&format!(
+                    "column {name:?} is of type {} here, but {first} in the first file",
+                    schema.field(at).data_type()
+                )));
+            }
+            Ok(at)
+        };
+        let wanted: Vec<usize> = self.wanted.iter().map(name_of).collect::<Result<_>>()?;
+        let time = self.time.as_ref().map(|(name, _)| name_of(name)).transpose()?;
+        let mut roots: Vec<usize> = wanted.iter().copied().chain(time).collect();
+        roots.sort_unstable();
+        roots.dedup();
+        let place = |root: usize| roots.binary_search(&root).unwrap_or(0);
+        let columns = Columns {
+            time: time.zip(self.time.as_ref()).map(|(root, (_, format))| (place(root), format.clone())),
+            wanted: wanted.iter().map(|root| place(*root)).collect(),
+        };
+        let parquet_schema = file.metadata.metadata().file_metadata().schema_descr();
+        Ok(Projection { mask: ProjectionMask::roots(parquet_schema, roots), columns })
+    }
+}
+
+impl Reader for ParquetReader {
+    fn tasks(&mut self, most: usize) -> Result<Vec<Box<dyn Task>>> {
+        // A row group is many blocks: a few of them keep the workers busy.
+        let most = most.div_ceil(4).max(1);
+        let mut tasks: Vec<Box<dyn Task>> = Vec::new();
+        while tasks.len() < most {
+            let Some((file, projection, group, first_row)) = &mut self.current else {
+                let Some(path) = self.inputs.get(self.next_input) else { break };
+                let file = match self.opened.take() {
+                    Some(file) => file,
+                    None => ParquetFile::open(InputFile::open(path)?)?,
+                };
+                self.next_input += 1;
+                let projection = Arc::new(self.project(&file)?);
+                self.current = Some((file, projection, 0, 0));
+                continue;
+            };
+            if *group == file.metadata.metadata().num_row_groups() {
+                self.current = None;
+                continue;
+            }
+            let rows = file.rows(*group);
+            tasks.push(Box::new(RowGroup {
+                input: self.next_input - 1,
+                file: file.clone(),
+                projection: projection.clone(),
+                group: *group,
+                first_row: *first_row,
+                last: *group + 1 == file.metadata.metadata().num_row_groups(),
+                options: self.options.clone(),
+            }));
+            *first_row += rows;
+            *group += 1;
+        }
+        Ok(tasks)
+    }
+}
+
+struct RowGroup {
+    input: usize,
+    file: ParquetFile,
+    projection: Arc<Projection>,
+    group: usize,
+    /// Rows of the file before this group.
+    first_row: usize,
+    last: bool,
+    options: ReadOptions,
+}
+
+impl Task for RowGroup {
+    fn run(&self, each: &mut dyn FnMut(Cut, Vec<Piece>) -> Result<()>) -> Result<Report> {
+        let metadata = self.file.metadata.metadata().row_group(self.group);
+        let mut report = Report { input: self.input, bytes: metadata.total_byte_size().max(0) as u64, ..Report::default() };
+        let unreadable = |e: String| self.file.file.0.error(&format!("row group {} cannot be read: {e}", self.group));
+        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(self.file.file.clone(), self.file.metadata.clone())
+            .with_projection(self.projection.mask.clone())
+            .with_row_groups(vec![self.group])
+            .with_batch_size(BLOCK_ROWS)
+            .build()
+            .map_err(|e| unreadable(e.to_string()))?;
+        let end = self.first_row + self.file.rows(self.group);
+        let (mut at, mut pieces) = (self.first_row, Vec::new());
+        let mut block_start = self.first_row;
+        for batch in reader {
+            let batch = batch.map_err(|e| unreadable(e.to_string()))?;
+            let mut from = 0;
+            while from < batch.num_rows() {
+                let boundary = (at / BLOCK_ROWS + 1) * BLOCK_ROWS;
+                let n = (batch.num_rows() - from).min(boundary - at);
+                let (piece, bad) = piece(&batch.slice(from, n), &self.projection.columns, (at - self.first_row) as u64)?;
+                report.bad.extend(bad);
+                pieces.push(piece);
+                at += n;
+                from += n;
+                if at == boundary || at == end {
+                    let whole_start = block_start.is_multiple_of(BLOCK_ROWS);
+                    let whole_end = at == boundary || self.last;
+                    let cut = match (whole_start, whole_end) {
+                        (true, true) => Cut::Whole,
+                        (false, true) => Cut::Head,
+                        (true, false) => Cut::Tail,
+                        (false, false) => Cut::Middle,
+                    };
+                    each(cut, std::mem::take(&mut pieces))?;
+                    block_start = at;
+                }
+            }
+        }
+        if at != end {
+            return Err(unreadable("it ends before its last row".into()));
+        }
+        report.lines = (end - self.first_row) as u64;
+        self.options.progress.records.fetch_add(report.lines, Ordering::Relaxed);
+        self.options.progress.bytes_done.fetch_add(metadata.compressed_size().max(0) as u64, Ordering::Relaxed);
+        Ok(report)
+    }
+}
+
+/// The error for a file that is no Parquet.
+pub(crate) fn not_parquet(file: &InputFile) -> Error {
+    file.error("is not a Parquet file (it does not begin with PAR1)")
+}

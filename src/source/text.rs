@@ -1,0 +1,286 @@
+//! Text files and streams as tasks: blocks of lines, decoded by the format.
+
+use super::cut::{Pool, StreamCutter, read_block};
+use super::files::{InputFile, Magic};
+use super::{BLOCK_BYTES, Cut, Progress, ReadOptions, Reader, Report, Task};
+use crate::format::{Decoder, TextBlock};
+use crate::query::map::Piece;
+use crate::{Error, Result};
+use arrow_array::Array;
+use crossbeam_channel::{Receiver, bounded};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Blocks that a stream's reader may be ahead.
+const AHEAD: usize = 4;
+
+/// Which wanted columns have had a value, for fields that perhaps no record has.
+pub(crate) type Seen = Arc<Vec<AtomicBool>>;
+
+/// Text inputs, one after the other.
+pub(crate) struct TextReader {
+    inputs: Vec<PathBuf>,
+    next_input: usize,
+    decoder: Arc<dyn Decoder>,
+    options: ReadOptions,
+    pool: Arc<Pool>,
+    current: Option<Current>,
+    seen: Seen,
+    /// Names of the columns in `seen`, for the error at the end.
+    names: Vec<String>,
+    /// The first input, which was opened to look at it.
+    opened: Option<TextInput>,
+}
+
+enum Current {
+    File { file: Arc<InputFile>, len: u64, next: u64 },
+    Stream(Receiver<Result<TextBlock>>),
+}
+
+impl TextReader {
+    /// `inputs` decoded by `decoder`; `names` are the fields that must occur in some record (empty: none must).
+    /// `opened` is the first input, if it is open already.
+    pub(crate) fn new(
+        inputs: Vec<PathBuf>,
+        opened: Option<TextInput>,
+        decoder: Arc<dyn Decoder>,
+        names: Vec<String>,
+        options: ReadOptions,
+    ) -> Self {
+        let seen = Arc::new(names.iter().map(|_| AtomicBool::new(false)).collect());
+        TextReader { inputs, next_input: 0, decoder, options, pool: Arc::default(), current: None, seen, names, opened }
+    }
+
+    fn open_next(&mut self) -> Result<bool> {
+        let Some(path) = self.inputs.get(self.next_input) else { return Ok(false) };
+        let input = match self.opened.take() {
+            Some(input) => input,
+            None => TextInput::new(InputFile::open(path)?, &self.options)?,
+        };
+        self.next_input += 1;
+        self.current = Some(match input {
+            TextInput::File { file, len } => Current::File { file, len, next: 0 },
+            TextInput::Stream(stream) => Current::Stream(stream.start()),
+        });
+        Ok(true)
+    }
+
+    fn task(&self, work: Work) -> Box<dyn Task> {
+        Box::new(TextTask {
+            input: self.next_input - 1,
+            work,
+            decoder: self.decoder.clone(),
+            options: self.options.clone(),
+            pool: self.pool.clone(),
+            seen: self.seen.clone(),
+        })
+    }
+}
+
+impl Reader for TextReader {
+    fn tasks(&mut self, most: usize) -> Result<Vec<Box<dyn Task>>> {
+        let mut tasks = Vec::new();
+        while tasks.len() < most {
+            match &mut self.current {
+                None => {
+                    if !self.open_next()? {
+                        break;
+                    }
+                }
+                Some(Current::File { file, len, next }) => {
+                    if *next * BLOCK_BYTES >= *len {
+                        self.current = None;
+                        continue;
+                    }
+                    let work = Work::Range { file: file.clone(), len: *len, block: *next };
+                    *next += 1;
+                    let task = self.task(work);
+                    tasks.push(task);
+                }
+                Some(Current::Stream(blocks)) => match blocks.recv() {
+                    Ok(block) => {
+                        let task = self.task(Work::Block(block?));
+                        tasks.push(task);
+                    }
+                    Err(_) => self.current = None,
+                },
+            }
+        }
+        Ok(tasks)
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        let records = self.options.progress.records.load(Ordering::Relaxed);
+        for (name, seen) in self.names.iter().zip(self.seen.iter()) {
+            if records > 0 && !seen.load(Ordering::Relaxed) {
+                return Err(Error::usage(format!("no record of the input has a field {name:?}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An opened text input, at its beginning.
+pub(crate) enum TextInput {
+    /// A regular file, whose blocks can be read in any order.
+    File { file: Arc<InputFile>, len: u64 },
+    /// A pipe or a compressed file.
+    Stream(Box<Stream>),
+}
+
+/// A stream that is cut as it comes.
+pub(crate) struct Stream {
+    path: Option<PathBuf>,
+    gzip: bool,
+    cutter: StreamCutter<Box<dyn Read + Send>>,
+    /// The first block, if it was looked at.
+    first: Option<TextBlock>,
+}
+
+impl TextInput {
+    /// The input in `file`.
+    pub(crate) fn new(mut file: InputFile, options: &ReadOptions) -> Result<TextInput> {
+        if file.magic == Magic::Parquet {
+            return Err(file.error("is a Parquet file; use --format parquet, and give Parquet and text each their own run"));
+        }
+        if let (Some(len), Magic::Plain) = (file.len, file.magic) {
+            return Ok(TextInput::File { file: Arc::new(file), len });
+        }
+        let gzip = file.magic == Magic::Gzip;
+        let peeked = std::io::Cursor::new(std::mem::take(&mut file.peeked));
+        let progress = file.len.map(|_| options.progress.clone());
+        let raw = std::io::BufReader::with_capacity(256 << 10, Counted { reader: peeked.chain(file.file), progress });
+        let reader: Box<dyn Read + Send> = if gzip { Box::new(flate2::bufread::MultiGzDecoder::new(raw)) } else { Box::new(raw) };
+        let cutter = StreamCutter::new(reader, options.max_record, Arc::default());
+        Ok(TextInput::Stream(Box::new(Stream { path: file.path, gzip, cutter, first: None })))
+    }
+
+    /// The first block in which a line begins, to look at; nothing is lost of a stream.
+    pub(crate) fn sample(&mut self, options: &ReadOptions) -> Result<Option<TextBlock>> {
+        match self {
+            TextInput::File { file, len } => {
+                let pool = Arc::new(Pool::default());
+                for k in 0..len.div_ceil(BLOCK_BYTES) {
+                    if let Some(block) = read_block(file, *len, k, options.max_record, &pool)? {
+                        return Ok(Some(block));
+                    }
+                }
+                Ok(None)
+            }
+            TextInput::Stream(stream) => {
+                if stream.first.is_none() {
+                    stream.first = stream.next()?;
+                }
+                Ok(stream.first.clone())
+            }
+        }
+    }
+
+    /// The name of a file.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        match self {
+            TextInput::File { file, .. } => file.path.as_deref(),
+            TextInput::Stream(stream) => stream.path.as_deref(),
+        }
+    }
+}
+
+impl Stream {
+    fn next(&mut self) -> Result<Option<TextBlock>> {
+        if let Some(first) = self.first.take() {
+            return Ok(Some(first));
+        }
+        self.cutter.next().map_err(|e| {
+            let what = if self.gzip { "cannot be decompressed (damaged or cut short)" } else { "cannot be read" };
+            match &self.path {
+                Some(path) => Error::input(what).in_file(path).because(e),
+                None => Error::input(format!("standard input {what}")).because(e),
+            }
+        })
+    }
+
+    /// Reads on, on a thread of its own, a few blocks ahead. The thread ends with the stream or with its receiver.
+    fn start(mut self) -> Receiver<Result<TextBlock>> {
+        let (sender, receiver) = bounded(AHEAD);
+        std::thread::spawn(move || {
+            while let Some(block) = self.next().transpose() {
+                let failed = block.is_err();
+                if sender.send(block).is_err() || failed {
+                    return;
+                }
+            }
+        });
+        receiver
+    }
+}
+
+/// Counts the bytes of a file whose length is known, for progress.
+struct Counted<R> {
+    reader: R,
+    progress: Option<Arc<Progress>>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.reader.read(buffer)?;
+        if let Some(progress) = &self.progress {
+            progress.bytes_done.fetch_add(n as u64, Ordering::Relaxed);
+        }
+        Ok(n)
+    }
+}
+
+enum Work {
+    Range { file: Arc<InputFile>, len: u64, block: u64 },
+    Block(TextBlock),
+}
+
+struct TextTask {
+    input: usize,
+    work: Work,
+    decoder: Arc<dyn Decoder>,
+    options: ReadOptions,
+    pool: Arc<Pool>,
+    seen: Seen,
+}
+
+impl Task for TextTask {
+    fn run(&self, each: &mut dyn FnMut(Cut, Vec<Piece>) -> Result<()>) -> Result<Report> {
+        let mut report = Report { input: self.input, ..Report::default() };
+        let block = match &self.work {
+            Work::Block(block) => Some(block.clone()),
+            Work::Range { file, len, block } => {
+                let bytes = BLOCK_BYTES.min(len - block * BLOCK_BYTES);
+                self.options.progress.bytes_done.fetch_add(bytes, Ordering::Relaxed);
+                read_block(file, *len, *block, self.options.max_record, &self.pool)?
+            }
+        };
+        let Some(block) = block else { return Ok(report) };
+        let decoded = self.decoder.decode(&block)?;
+        report.lines = decoded.lines;
+        report.bytes = (block.end - block.start) as u64;
+        report.cast_failed = decoded.cast_failed;
+        if self.options.keep_bad {
+            report.bad_bytes = decoded.bad.iter().map(|b| block.data[b.start..b.start + b.len].to_vec()).collect();
+        }
+        report.bad = decoded.bad;
+        for bad in &mut report.bad {
+            bad.start += block.offset as usize;
+        }
+        count(&self.options.progress.records, decoded.rows + report.bad.len());
+        for (seen, column) in self.seen.iter().zip(&decoded.columns) {
+            if !seen.load(Ordering::Relaxed) && column.null_count() < column.len() {
+                seen.store(true, Ordering::Relaxed);
+            }
+        }
+        let piece = Piece { rows: decoded.rows, times: decoded.times.into(), columns: decoded.columns };
+        each(Cut::Whole, vec![piece])?;
+        Ok(report)
+    }
+}
+
+fn count(counter: &AtomicU64, n: usize) {
+    counter.fetch_add(n as u64, Ordering::Relaxed);
+}
