@@ -10,6 +10,7 @@ pub mod metrics;
 pub mod query;
 pub mod sink;
 pub mod source;
+pub mod stream;
 pub mod time;
 
 pub use error::{Error, ErrorKind, Place, Result};

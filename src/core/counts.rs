@@ -162,6 +162,17 @@ impl<N: Narrow> Integers<N> {
         }
     }
 
+    /// Sets every cell of a new column to one: each is a record of its own.
+    pub fn add_one_each(&mut self)
+    where
+        N: From<u8>,
+    {
+        self.allow(1);
+        if let Cells::Narrow(v) = &mut self.cells {
+            v.fill(N::from(1));
+        }
+    }
+
     /// Prepares for folding each cell of `other` once: the bounds add up.
     pub fn admit(&mut self, other: &Self) {
         self.allow(other.bound);

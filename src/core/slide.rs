@@ -22,6 +22,11 @@ pub trait WindowTable<S> {
     /// another turn follows before the table is read.
     fn expel(&mut self, ids: &[u32], cells: &S, range: Range<usize>, turned: bool);
 
+    /// Whether a group outlives its last record, so that what leaves must be expelled and not merely forgotten.
+    fn keeps_groups(&self) -> bool {
+        false
+    }
+
     /// Forgets everything about the groups `ids`.
     fn reset(&mut self, ids: &[u32]);
 
@@ -77,6 +82,11 @@ impl<T> Slider<T> {
         }
     }
 
+    /// The window that ends at instant `end`, if windows end there.
+    pub fn window_ending_at(&self, end: i64) -> WindowIndex {
+        (end - self.spec.length() - self.spec.bounds(0).0).div_euclid(self.spec.slide())
+    }
+
     /// The aggregates of the current window.
     pub fn table(&self) -> &T {
         &self.table
@@ -103,7 +113,7 @@ impl<T> Slider<T> {
         T: WindowTable<S>,
     {
         let (first, end) = self.spec.panes_of(n);
-        if self.engine == Engine::Remerge || self.spec.is_tumbling() {
+        if self.engine == Engine::Remerge || self.spec.is_tumbling() && !self.table.keeps_groups() {
             // Forget the previous window's groups, then fold every pane of this one.
             for (_, run) in &panes.panes[self.left..self.entered] {
                 self.table.reset(&panes.ids[run.clone()]);

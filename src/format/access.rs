@@ -190,9 +190,9 @@ struct Run<'a> {
     /// The block's bytes; places of fields count from their start.
     text: &'a [u8],
     times: AccessTimes,
-    /// Fields of the lines that are cut and not yet in the columns.
+    /// Fields of the good lines that are not yet in the columns.
     batch: Vec<Fields>,
-    /// None before the first batch, whose lines tell how many there will be.
+    /// Opened with the first batch, whose lines tell how many there will be.
     columns: Vec<Column>,
     done: Decoded,
 }
@@ -222,7 +222,7 @@ impl Run<'_> {
                     (end, self.careful(pos, end, &mut fields))
                 }
             };
-            self.take(pos, end, fields, time)?;
+            self.take(pos, end, &fields, time)?;
             pos = end + 1;
         }
         self.fill(text.len())
@@ -234,7 +234,7 @@ impl Run<'_> {
         &mut self,
         pos: usize,
         end: usize,
-        fields: Fields,
+        fields: &Fields,
         time: Result<Option<i64>, &'static str>,
     ) -> Result<()> {
         self.done.lines += 1;
@@ -246,7 +246,7 @@ impl Run<'_> {
                     self.done.times.push(time);
                 }
                 self.done.rows += 1;
-                self.batch.push(fields);
+                self.batch.push(*fields);
                 if self.batch.len() == BATCH {
                     self.fill(end)?;
                 }
@@ -293,7 +293,7 @@ impl Run<'_> {
     /// Moves the batch into the columns; `seen` bytes of the text are cut.
     fn fill(&mut self, seen: usize) -> Result<()> {
         let wanted = &self.decoder.columns;
-        if self.columns.is_empty() && !self.batch.is_empty() {
+        if self.columns.is_empty() {
             // The lines so far are an estimate of those to come.
             let rows = self.batch.len() * (self.text.len() / seen.max(1) + 1);
             if self.decoder.time.is_some() {
@@ -328,3 +328,5 @@ impl Run<'_> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod twin;

@@ -33,6 +33,8 @@ mod plan;
 mod reduce;
 mod rows;
 pub(crate) mod text;
+#[cfg(test)]
+mod twin;
 
 pub use agg::{Agg, avg, count, count_if, count_of, custom, max, min, sum};
 pub use aggregates::{Aggregate, Value};

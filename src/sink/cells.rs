@@ -56,7 +56,7 @@ pub(super) fn supported(column: &ArrayRef) -> Result<ArrayRef> {
             Some(T::Timestamp(TimeUnit::Microsecond, zone.clone()))
         }
         T::Timestamp(TimeUnit::Nanosecond, _) => {
-            let utc = T::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()));
+            let utc = T::Timestamp(TimeUnit::Nanosecond, Some("+00:00".into()));
             return Ok(cast(&cast(column, &utc)?, &T::Utf8)?);
         }
         T::Dictionary(_, values) => return supported(&cast(column, values)?),
@@ -191,7 +191,6 @@ impl Row {
         let wanted = (self.len + more + 2 * BLOCK).max(self.bytes.len() * 3 / 2).max(1 << 10);
         self.bytes.resize(wanted, 0);
     }
-
 
     /// What was printed.
     pub(super) fn into_bytes(mut self) -> Vec<u8> {

@@ -101,7 +101,7 @@ impl Sink for CsvSink {
         self.writer.closed()
     }
 
-    fn finish(self: Box<Self>) -> Result<SinkSummary> {
+    fn finish(mut self: Box<Self>) -> Result<SinkSummary> {
         let written = self.writer.finish()?;
         Ok(SinkSummary {
             rows: self.rows,

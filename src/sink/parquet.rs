@@ -220,8 +220,7 @@ impl Sink for ParquetSink {
         self.end_group()?;
         let ended = self.file.finish();
         ended.map_err(|e| failed(&self.file, e))?;
-        let out = self.file.into_inner().map_err(|e| Error::output(e.to_string()))?;
-        let written = out.finish()?;
+        let written = self.file.inner_mut().finish()?;
         Ok(SinkSummary {
             rows: self.rows,
             bytes: written.bytes,

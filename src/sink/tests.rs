@@ -3,8 +3,8 @@
 use super::*;
 use arrow_array::types::{Int32Type, TimestampMicrosecondType};
 use arrow_array::{
-    Array, ArrayRef, BooleanArray, DictionaryArray, Float64Array, Int64Array, PrimitiveArray,
-    StringArray, StringViewArray,
+    ArrayRef, BooleanArray, DictionaryArray, Float64Array, Int64Array, PrimitiveArray, StringArray,
+    StringViewArray,
 };
 use arrow_schema::{DataType, Field, Schema, TimeUnit};
 use proptest::prelude::*;
@@ -30,7 +30,7 @@ fn schema() -> SchemaRef {
 
 fn batch(rows: &[Record]) -> RecordBatch {
     let columns: Vec<ArrayRef> = vec![
-        Arc::new(rows.iter().map(|r| r.0).collect::<Instants>().with_timezone("UTC")),
+        Arc::new(rows.iter().map(|r| Some(r.0)).collect::<Instants>().with_timezone("UTC")),
         Arc::new(rows.iter().map(|r| r.1.clone()).collect::<StringArray>()),
         Arc::new(rows.iter().map(|r| r.2).collect::<Int64Array>()),
         Arc::new(rows.iter().map(|r| r.3).collect::<Int64Array>()),
@@ -120,7 +120,8 @@ fn names(directory: &tempfile::TempDir) -> Vec<String> {
 }
 
 fn same_float_text(ours: &str, naive: &str) -> bool {
-    let (ours, naive): (Vec<&str>, Vec<&str>) = (ours.split(',').collect(), naive.split(',').collect());
+    let (ours, naive): (Vec<&str>, Vec<&str>) =
+        (ours.split(',').collect(), naive.split(',').collect());
     ours.len() == naive.len()
         && ours.iter().zip(&naive).all(|(a, b)| {
             let equal = |a: &str, b: &str| match (a.parse::<f64>(), b.parse::<f64>()) {
@@ -193,7 +194,9 @@ fn checksum_is_the_same_for_any_number_of_threads_and_long_columns() {
 #[test]
 fn csv_bytes_are_the_same_for_any_number_of_threads() {
     let rows: Vec<Record> = (0..50_000i64)
-        .map(|i| (i / 5000 * 1_000_000, Some(format!("/p/{}", i % 999)), i, Some(i), Some(0.5), None))
+        .map(|i| {
+            (i / 5000 * 1_000_000, Some(format!("/p/{}", i % 999)), i, Some(i), Some(0.5), None)
+        })
         .collect();
     let whole = batch(&rows);
     let directory = tempfile::tempdir().expect("a directory");
@@ -230,7 +233,9 @@ fn parquet_reads_back_and_its_bytes_do_not_depend_on_the_cut() {
     let target = target(&directory, "rows.parquet");
     let path = directory.path().join("rows.parquet");
     let mut first: Option<Vec<u8>> = None;
-    for (threads, cuts) in [(1, vec![]), (2, vec![1, 16_384, 16_385, 50_000, 99_999]), (3, vec![70_001])] {
+    for (threads, cuts) in
+        [(1, vec![]), (2, vec![1, 16_384, 16_385, 50_000, 99_999]), (3, vec![70_001])]
+    {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
         let summary = pool.install(|| write_cut(&target, &whole, &cuts, 2));
         assert_eq!(summary.rows, 100_000);
@@ -312,7 +317,8 @@ fn errors_are_sentences_with_the_path() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_is_an_error_and_does_not_hang() {
-    let rows: Vec<Record> = (0..60_000).map(|i| (0, Some("x".repeat(90)), i, None, None, None)).collect();
+    let rows: Vec<Record> =
+        (0..60_000).map(|i| (0, Some("x".repeat(90)), i, None, None, None)).collect();
     for format in [OutputFormat::Csv, OutputFormat::Table, OutputFormat::Parquet] {
         let target = Target { path: Some("/dev/full".into()), format };
         let mut sink = open(&target, &schema()).expect("an output");
@@ -364,9 +370,19 @@ fn a_reader_that_goes_away_is_no_error() {
 #[test]
 fn other_types_of_keys_are_written_too() {
     let columns: Vec<(&str, ArrayRef)> = vec![
-        ("view", Arc::new(StringViewArray::from(vec![Some("short"), Some("longer than twelve, bytes"), None]))),
+        (
+            "view",
+            Arc::new(StringViewArray::from(vec![
+                Some("short"),
+                Some("longer than twelve, bytes"),
+                None,
+            ])),
+        ),
         ("small", Arc::new(arrow_array::Int8Array::from(vec![-1, 2, 3]))),
-        ("dictionary", Arc::new(vec!["a", "b", "a"].into_iter().collect::<DictionaryArray<Int32Type>>())),
+        (
+            "dictionary",
+            Arc::new(vec!["a", "b", "a"].into_iter().collect::<DictionaryArray<Int32Type>>()),
+        ),
         ("date", Arc::new(arrow_array::Date32Array::from(vec![0, 1, 19_723]))),
         ("single", Arc::new(arrow_array::Float32Array::from(vec![0.1, 2.0, 1e20]))),
         ("millis", Arc::new(arrow_array::TimestampMillisecondArray::from(vec![0, 1500, 2000]))),
@@ -404,11 +420,11 @@ fn a_table_is_aligned_and_later_rows_use_the_widths_of_the_first() {
     let summary = write_cut(&table, &batch(&rows), &[1], 1);
     let written = fs::read_to_string(path).expect("text");
     let expected = "\
-window_start          path, quoted       key  count  sum_x  flag
-1970-01-01T00:00:00Z  /a                   1     10    2.0  true
+window_start          path, quoted      key  count  sum_x  flag
+1970-01-01T00:00:00Z  /a                  1     10    2.0  true
 1970-01-01T00:00:00Z  /long\\u{1b}[31m  1000
-1970-01-01T00:00:01Z                       2      3   0.25  false
-1970-01-01T00:00:01Z  /b                  30      4  1e300
+1970-01-01T00:00:01Z                      2      3   0.25  false
+1970-01-01T00:00:01Z  /b                 30      4  1e300
 ";
     assert_eq!(written, expected);
     assert_eq!((summary.rows, summary.bytes), (4, expected.len() as u64));

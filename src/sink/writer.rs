@@ -131,8 +131,8 @@ impl Writer {
         &self.name
     }
 
-    /// Waits for the thread and gives the output its final name.
-    pub(super) fn finish(mut self) -> Result<Written> {
+    /// Waits for the thread and gives the output its final name. Nothing can be sent after.
+    pub(super) fn finish(&mut self) -> Result<Written> {
         let destination = self.join();
         self.check()?;
         match destination {
@@ -226,7 +226,7 @@ impl Buffered {
     }
 
     /// Writes what is left and completes the output.
-    pub(super) fn finish(mut self) -> Result<Written> {
+    pub(super) fn finish(&mut self) -> Result<Written> {
         self.send();
         self.writer.finish()
     }

@@ -24,7 +24,7 @@ use std::sync::atomic::AtomicU64;
 /// Text per block, bytes of decompressed input.
 pub(crate) const BLOCK_BYTES: u64 = 4 << 20;
 /// Rows per block of columnar input.
-pub(crate) const BLOCK_ROWS: usize = 65_536;
+pub(crate) const BLOCK_ROWS: usize = if cfg!(test) { 16 } else { 65_536 };
 
 /// Where a part of a block lies in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use super::{MICROS_PER_DAY, MICROS_PER_SECOND, Timestamp};
 const ERAS: i64 = 100;
 const SHIFT: i64 = 719_468 + 146_097 * ERAS;
 
-/// Days from 1970-01-01 to the date; `month` 1 to 12, `day` 1 to 31, `year` within ±32,000.
+/// Days from 1970-01-01 to the date; `month` 1 to 12, `day` 1 to 31, `year` within ±30,000.
 ///
 /// ```
 /// assert_eq!(windrow::time::days_from_civil(2000, 3, 1), 11_017);
@@ -24,14 +24,14 @@ pub fn days_from_civil(year: i32, month: u32, day: u32) -> i64 {
     era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
 }
 
-/// Year, month (1 to 12) and day (1 to 31) of the day `days` after 1970-01-01; days outside the years ±32,000 are taken
-/// for the nearest inside.
+/// Year, month (1 to 12) and day (1 to 31) of the day `days` after 1970-01-01; days more than
+/// 30,000 years from 1970 are taken for the nearest that are not.
 ///
 /// ```
 /// assert_eq!(windrow::time::civil_from_days(-1), (1969, 12, 31));
 /// ```
 pub fn civil_from_days(days: i64) -> (i32, u32, u32) {
-    let shifted = (days.clamp(-11_687_000, 11_687_000) + SHIFT) as u32;
+    let shifted = (days.clamp(-10_957_275, 10_957_275) + SHIFT) as u32;
     let n1 = 4 * shifted + 3;
     let century = n1 / 146_097;
     let n2 = 4 * (n1 % 146_097 / 4) + 3;

@@ -147,18 +147,13 @@ fn zone(mut at: Cursor<'_>) -> Option<i64> {
 pub(super) fn epoch(bytes: &[u8], unit: Option<Unit>) -> Option<Reading> {
     let number = Number::read(bytes)?;
     let unit = unit.unwrap_or_else(|| Unit::of_magnitude(number.whole));
-    let whole = i64::try_from(number.whole).ok()?;
-    let (scale, digits) = match unit {
-        Unit::Seconds => (MICROS_PER_SECOND, 6),
-        Unit::Millis => (1_000, 3),
-        Unit::Micros => (1, 0),
-        Unit::Nanos => (1, 0),
+    let (scale, digits, cut) = match unit {
+        Unit::Seconds => (MICROS_PER_SECOND, 6, 1),
+        Unit::Millis => (1_000, 3, 1),
+        Unit::Micros => (1, 0, 1),
+        Unit::Nanos => (1, 0, 1_000),
     };
-    let whole = if unit == Unit::Nanos {
-        whole / 1_000
-    } else {
-        whole
-    };
+    let whole = i64::try_from(number.whole / cut).ok()?;
     let fraction = if number.fraction.is_empty() {
         0
     } else {

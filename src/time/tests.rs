@@ -34,10 +34,9 @@ fn every_day_of_the_valid_years() {
         }
     }
     assert_eq!(days * MICROS_PER_DAY - 1, Timestamp::MAX.micros());
-    assert_eq!(days_from_civil(-32_000, 1, 1), -12_407_191);
     assert_eq!(
-        civil_from_days(days_from_civil(-30_000, 2, 29)),
-        (-30_000, 2, 29)
+        civil_from_days(days_from_civil(-24_000, 2, 29)),
+        (-24_000, 2, 29)
     );
     civil_from_days(i64::MIN);
     civil_from_days(i64::MAX);
@@ -185,7 +184,7 @@ fn durations() {
     assert_eq!(ok("0"), 0);
     assert_eq!(ok("1d1s"), 86_401_000_000);
     assert_eq!(ok("1s1m"), 61_000_000);
-    assert_eq!(ok("0.0000000001d"), 8_640 / 1_000);
+    assert_eq!(ok("0.0000000125d"), 1_080);
     assert_eq!(ok("0.50000000000000000000s"), 500_000);
     assert_eq!(parse_signed_duration("-5s").unwrap(), -5_000_000);
     assert_eq!(parse_signed_duration("-1h30m").unwrap(), -5_400_000_000);
@@ -303,9 +302,8 @@ proptest! {
             (TimeFormat::EpochMicros, 1_000),
             (TimeFormat::EpochNanos, 1),
         ] {
-            // Everything in units of 1e-12 of the number's unit and nanoseconds.
             let digits: i128 = format!("{fraction:0<12}").parse().unwrap();
-            let nanos = (i128::from(whole) * 1_000_000_000_000 + digits) * scale / 1_000_000_000_000;
+            let nanos = i128::from(whole) * scale + digits * scale / 1_000_000_000_000;
             let micros = nanos / 1_000 * if negative { -1 } else { 1 };
             let want = i64::try_from(micros).ok().and_then(Timestamp::from_micros).map(Timestamp::micros);
             prop_assert_eq!(format.parse_bytes(text.as_bytes()), want, "{:?} {}", format, text);

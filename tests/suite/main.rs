@@ -1,1 +1,7 @@
-//! tests
+//! All integration tests, as one binary: it links once.
+//!
+//! `semantics` runs the command line against SEMANTICS §5 and the
+//! contract of flags; `shared` runs cases and real logs where `WINDROW_SHARED` names them; `layering` holds the house
+//! in order.
+
+mod layering;

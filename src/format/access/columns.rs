@@ -8,8 +8,9 @@ use super::line::Place;
 use crate::Result;
 use crate::format::FieldType;
 use crate::time::TimeFormat;
+use arrow_array::builder::BinaryViewBuilder;
 use arrow_array::types::{ArrowPrimitiveType, Float64Type, Int64Type, TimestampMicrosecondType};
-use arrow_array::{ArrayRef, BinaryViewArray, BooleanArray, PrimitiveArray};
+use arrow_array::{ArrayRef, BooleanArray, PrimitiveArray};
 use arrow_buffer::{Buffer, NullBufferBuilder};
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ pub(super) struct Column {
 
 #[derive(Debug)]
 enum Values {
-    Text(Vec<u128>, Buffer),
+    Text(BinaryViewBuilder),
     Int64(Vec<i64>),
     Float64(Vec<f64>),
     Boolean(Vec<bool>),
@@ -43,7 +44,11 @@ impl Column {
     pub(super) fn new(ty: FieldType, time: TimeFormat, block: &Buffer, rows: usize) -> Column {
         Column {
             values: match ty {
-                FieldType::Text => Values::Text(Vec::with_capacity(rows), block.clone()),
+                FieldType::Text => {
+                    let mut views = BinaryViewBuilder::with_capacity(rows);
+                    views.append_block(block.clone());
+                    Values::Text(views)
+                }
                 FieldType::Int64 => Values::Int64(Vec::with_capacity(rows)),
                 FieldType::Float64 => Values::Float64(Vec::with_capacity(rows)),
                 FieldType::Boolean => Values::Boolean(Vec::with_capacity(rows)),
@@ -69,11 +74,16 @@ impl Column {
             cast_failed,
         } = self;
         match values {
-            Values::Text(views, _) => {
+            Values::Text(views) => {
                 for place in places {
-                    let value = place.value(text);
-                    views.push(value.map_or(0, |value| view(text, place, value)));
-                    nulls.append(value.is_some());
+                    // A place that has a value lies in the block, so its view is never refused.
+                    let seen = place.value(text).is_some()
+                        && views
+                            .try_append_view(0, place.start, place.end - place.start)
+                            .is_ok();
+                    if !seen {
+                        views.append_null();
+                    }
                 }
                 Ok(())
             }
@@ -119,10 +129,7 @@ impl Column {
     pub(super) fn finish(mut self) -> Result<ArrayRef> {
         let nulls = self.nulls.finish();
         Ok(match self.values {
-            Values::Text(views, block) => {
-                let blocks: Arc<[Buffer]> = Arc::new([block]);
-                Arc::new(BinaryViewArray::try_new(views.into(), blocks, nulls)?)
-            }
+            Values::Text(mut views) => Arc::new(views.finish()),
             Values::Int64(values) => Arc::new(primitive::<Int64Type>(values, nulls)?),
             Values::Float64(values) => Arc::new(primitive::<Float64Type>(values, nulls)?),
             Values::Boolean(values) => Arc::new(BooleanArray::new(values.into(), nulls)),
@@ -165,29 +172,6 @@ fn fill<T: Default>(
         values.push(value.unwrap_or_default());
     }
     Ok(())
-}
-
-/// The view of `value`, which lies at `place` of buffer 0, `text`.
-#[inline]
-fn view(text: &[u8], place: Place, value: &[u8]) -> u128 {
-    let length = value.len() as u32;
-    let start = place.start as usize;
-    // The bytes that a view holds, read as one word where the text goes on that far.
-    let word = match text.get(start..).and_then(|rest| rest.first_chunk()) {
-        Some(word) => u128::from_le_bytes(*word),
-        None => {
-            let mut word = [0; 16];
-            let held = value.len().min(16);
-            word[..held].copy_from_slice(&value[..held]);
-            u128::from_le_bytes(word)
-        }
-    };
-    let payload = if length <= 12 {
-        word & ((1 << (8 * length)) - 1)
-    } else {
-        (word & 0xffff_ffff) | u128::from(place.start) << 64
-    };
-    u128::from(length) | payload << 32
 }
 
 /// A decimal integer, with or without a sign.

@@ -1,7 +1,7 @@
 //! One line taken apart: where each field lies.
 //!
 //! Invariant: where [`quick`] answers, [`careful`] gives the same fields and the time is the same; where it does not
-//! answer, `careful` decides. (`quick` leaves out host, identity, user, referer and user agent where [`Cut`] does not ask for them.) `quick` never looks past the newline of its line, though it is given the whole block.
+//! answer, `careful` decides. `quick` never looks past the newline of its line, though it is given the whole block.
 //!
 //! Cost: `quick` makes one search for the bracket and one over the target; the rest is compares of a word. `careful`
 //! is linear in the line, whatever the line holds.

@@ -126,7 +126,7 @@ impl Binder<'_> {
                     .map(|n| self.condition(n))
                     .collect::<Result<_>>()?,
             ),
-            Node::Or(list) => Cond::Or(
+            Node::Or(list) => Cond::any(
                 list.iter()
                     .map(|n| self.condition(n))
                     .collect::<Result<_>>()?,
@@ -285,7 +285,7 @@ impl Binder<'_> {
             match (&value, self.value(node)?) {
                 (Typed::Null, _) | (_, Typed::Null) => terms.push(Cond::Constant(None)),
                 (Typed::Num(..), Typed::Num(Number::Const(c), _)) => numbers.push(c),
-                (Typed::Text(_), Typed::TextConst(text)) => texts.push(text),
+                (Typed::Text(_), Typed::TextConst(text)) => texts.push(text.into_bytes().into()),
                 (Typed::Time(_, unit), Typed::TextConst(text)) => {
                     instants.push(self.instant(a, *unit, &text)?)
                 }
@@ -323,11 +323,7 @@ impl Binder<'_> {
         for node in others {
             terms.push(self.compare(Op::Eq, a, node)?);
         }
-        Ok(if terms.len() == 1 {
-            terms.remove(0)
-        } else {
-            Cond::Or(terms)
-        })
+        Ok(Cond::any(terms))
     }
 
     fn like(&self, a: &Node, pattern: &Node) -> Result<Cond> {

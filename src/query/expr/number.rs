@@ -91,6 +91,19 @@ pub(super) enum NumberTest {
     FloatIn(Vec<f64>),
 }
 
+impl NumberTest {
+    /// Membership in `list`, of integers that the column's type holds.
+    pub(super) fn within(mut list: Vec<i128>) -> NumberTest {
+        list.sort_unstable();
+        list.dedup();
+        match list.as_slice() {
+            [] => NumberTest::Always(false),
+            [one] => NumberTest::IntEq(*one),
+            _ => NumberTest::IntIn(list),
+        }
+    }
+}
+
 /// The comparisons that have loops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Base {
@@ -151,8 +164,8 @@ impl Range {
     pub(super) fn within(self, list: &[Const]) -> NumberTest {
         let equal = list.iter().map(|c| self.test(Base::Eq, *c));
         match self {
-            Range::Int(..) => {
-                let mut ints: Vec<i128> = equal
+            Range::Int(..) => NumberTest::within(
+                equal
                     .filter_map(|t| {
                         if let NumberTest::IntEq(i) = t {
                             Some(i)
@@ -160,11 +173,8 @@ impl Range {
                             None
                         }
                     })
-                    .collect();
-                ints.sort_unstable();
-                ints.dedup();
-                NumberTest::IntIn(ints)
-            }
+                    .collect(),
+            ),
             Range::Float => {
                 let mut floats: Vec<f64> = equal
                     .filter_map(|t| {

@@ -6,6 +6,7 @@
 use super::number::{Base, Const, NumberTest};
 use super::text::TextTest;
 use super::tree::{Arith, Op};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Something true, false or null for each row.
@@ -37,6 +38,42 @@ impl Cond {
         match self {
             Cond::Constant(value) => Cond::Constant(value.map(|b| !b)),
             cond => Cond::Not(Box::new(cond)),
+        }
+    }
+
+    /// The disjunction of `list`. Equalities of one column with literals become one search, however many they are.
+    pub(super) fn any(list: Vec<Cond>) -> Cond {
+        let mut terms = Vec::new();
+        let mut texts: BTreeMap<usize, Vec<Box<[u8]>>> = BTreeMap::new();
+        let mut ints: BTreeMap<usize, Vec<i128>> = BTreeMap::new();
+        for cond in list {
+            match cond {
+                Cond::Text(i, TextTest::Compare(Op::Eq, text)) => {
+                    texts.entry(i).or_default().push(text)
+                }
+                Cond::Number(value, NumberTest::IntEq(int))
+                    if matches!(*value, Number::Column(_)) =>
+                {
+                    if let Number::Column(i) = *value {
+                        ints.entry(i).or_default().push(int);
+                    }
+                }
+                other => terms.push(other),
+            }
+        }
+        terms.extend(
+            texts
+                .into_iter()
+                .map(|(i, texts)| Cond::Text(i, TextTest::within(texts))),
+        );
+        terms.extend(
+            ints.into_iter().map(|(i, ints)| {
+                Cond::Number(Box::new(Number::Column(i)), NumberTest::within(ints))
+            }),
+        );
+        match terms.len() {
+            1 => terms.remove(0),
+            _ => Cond::Or(terms),
         }
     }
 

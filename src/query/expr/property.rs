@@ -264,6 +264,12 @@ fn condition() -> BoxedStrategy<String> {
         prop::collection::vec(null_or(s), 1..8).prop_map(|l| l.join(", "))
     };
     let long = prop::collection::vec(-2i64..40, 17..30);
+    let equalities = |field: BoxedStrategy<String>, literal: BoxedStrategy<String>| {
+        (field, prop::collection::vec(literal, 2..7)).prop_map(|(f, l)| {
+            let terms: Vec<String> = l.iter().map(|l| format!("{f} = {l}")).collect();
+            format!("(b or {})", terms.join(" or "))
+        })
+    };
     let leaf = prop_oneof![
         4 => (number_or_bound(), op(), number_or_bound()).prop_map(|(a, op, b)| format!("{a} {op} {b}")),
         1 => (number(), not(), list(number_or_bound())).prop_map(|(a, n, l)| format!("{a} {n}in ({l})")),
@@ -278,6 +284,9 @@ fn condition() -> BoxedStrategy<String> {
         1 => (text(), not(), list(text_literal())).prop_map(|(a, n, l)| format!("{a} {n}in ({l})")),
         2 => (text(), not(), pattern).prop_map(|(a, n, p)| format!("{a} {n}like {p}")),
         1 => (text(), not(), text_literal(), text()).prop_map(|(a, n, b, c)| format!("{a} {n}between {b} and {c}")),
+        1 => equalities(number_field(), number_or_bound()),
+        1 => equalities(text(), text_literal()),
+        1 => equalities(time(), time_literal()),
         2 => (time(), op(), time_literal()).prop_map(|(a, op, b)| format!("{a} {op} {b}")),
         1 => (time_literal(), op(), time()).prop_map(|(a, op, b)| format!("{a} {op} {b}")),
         1 => (time(), op(), time()).prop_map(|(a, op, b)| format!("{a} {op} {b}")),

@@ -385,7 +385,7 @@ fn columns_that_were_not_bound_are_refused() {
     let error =
         |columns: &[ArrayRef], rows| predicate.evaluate(columns, rows).unwrap_err().to_string();
     assert_eq!(
-        error(&[i.clone()], 4),
+        error(std::slice::from_ref(&i), 4),
         "an expression over 2 fields was given 1 columns"
     );
     assert_eq!(

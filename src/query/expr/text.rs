@@ -30,15 +30,17 @@ pub(super) enum TextTest {
 
 impl TextTest {
     /// Membership in `list`.
-    pub(super) fn within(list: impl IntoIterator<Item = String>) -> TextTest {
-        // Fixed seeds: nothing depends on them, and the process asks the system for nothing.
-        let state = RandomState::with_seeds(1, 2, 3, 4);
-        let mut set = HashSet::with_hasher(state);
-        set.extend(list.into_iter().map(|t| t.into_bytes().into_boxed_slice()));
+    pub(super) fn within(list: Vec<Box<[u8]>>) -> TextTest {
+        // Fixed seeds: no answer depends on them.
+        let mut set = HashSet::with_hasher(RandomState::with_seeds(1, 2, 3, 4));
+        set.extend(list);
         if set.len() > SHORT_LIST {
-            TextTest::In(Vec::new(), Some(set))
-        } else {
-            TextTest::In(set.into_iter().collect(), None)
+            return TextTest::In(Vec::new(), Some(set));
+        }
+        let mut list: Vec<Box<[u8]>> = set.into_iter().collect();
+        match list.len() {
+            1 => TextTest::Compare(Op::Eq, list.remove(0)),
+            _ => TextTest::In(list, None),
         }
     }
 }

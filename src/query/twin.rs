@@ -1,0 +1,291 @@
+//! Random records, windows and aggregates: the engines agree with a recomputation that knows nothing of panes.
+//!
+//! A unit test, because only here blocks, logs and batches are tiny, so that a few records go through many of them.
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float64Type, Int64Type, TimestampMicrosecondType};
+use arrow_array::{Array, ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use super::{Agg, Engine, Query, Window};
+
+/// A record: time, a number key, a text key, an integer, a float.
+#[derive(Debug, Clone)]
+struct Record {
+    ts: i64,
+    key: Option<i64>,
+    name: Option<String>,
+    int: Option<i64>,
+    float: Option<f64>,
+}
+
+fn schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("ts", DataType::Timestamp(TimeUnit::Microsecond, None), false),
+        Field::new("key", DataType::Int64, true),
+        Field::new("name", DataType::Utf8, true),
+        Field::new("int", DataType::Int64, true),
+        Field::new("float", DataType::Float64, true),
+    ]))
+}
+
+fn batch(records: &[Record]) -> RecordBatch {
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(records.iter().map(|r| Some(r.ts)).collect::<TimestampMicrosecondArray>()),
+        Arc::new(records.iter().map(|r| r.key).collect::<Int64Array>()),
+        Arc::new(records.iter().map(|r| r.name.clone()).collect::<StringArray>()),
+        Arc::new(records.iter().map(|r| r.int).collect::<Int64Array>()),
+        Arc::new(records.iter().map(|r| r.float).collect::<Float64Array>()),
+    ];
+    RecordBatch::try_new(schema(), columns).unwrap()
+}
+
+fn record() -> impl Strategy<Value = Record> {
+    let float = prop_oneof![
+        6 => (-1000i32..1000).prop_map(|v| f64::from(v) / 8.0),
+        1 => prop::sample::select(vec![f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300, -1e300, -0.0, 0.0]),
+    ];
+    (
+        -300i64..300,
+        prop::option::weighted(0.9, 0i64..6),
+        prop::option::weighted(0.9, prop::sample::select(vec!["", "a", "b", "ccccccccccccccccccccccccccc", "ä"])),
+        prop::option::weighted(0.8, prop_oneof![8 => -100i64..100, 1 => Just(i64::MAX / 3)]),
+        prop::option::weighted(0.8, float),
+    )
+        .prop_map(|(ts, key, name, int, float)| Record { ts, key, name: name.map(str::to_owned), int, float })
+}
+
+/// What a window holds of one key, recomputed from its records.
+#[derive(Debug, Default, Clone)]
+struct Want {
+    rows: i64,
+    ints: Vec<i64>,
+    floats: Vec<f64>,
+    names: Vec<String>,
+    positive: i64,
+}
+
+type Key = (Option<i64>, Option<String>);
+type Windows = BTreeMap<(i64, i64), BTreeMap<Key, Want>>;
+
+fn recompute(records: &[Record], length: i64, slide: i64, offset: i64, keys: (bool, bool)) -> Windows {
+    let mut windows = Windows::new();
+    for r in records {
+        let nearest = (r.ts - offset).div_euclid(slide);
+        for n in nearest - length / slide - 2..=nearest + 2 {
+            let (start, end) = (offset + n * slide, offset + n * slide + length);
+            if start <= r.ts && r.ts < end {
+                let key = (r.key.filter(|_| keys.0), r.name.clone().filter(|_| keys.1));
+                let want = windows.entry((end, start)).or_default().entry(key).or_default();
+                want.rows += 1;
+                want.ints.extend(r.int);
+                want.floats.extend(r.float);
+                want.names.extend(r.name.clone());
+                want.positive += i64::from(r.int.is_some_and(|v| v > 0));
+            }
+        }
+    }
+    windows
+}
+
+const AGGREGATES: &str = "count, count(int), sum(int), avg(int), min(int), max(int), count(float), sum(float), avg(float), \
+     min(float), max(float), min(name), max(name), count_if(int > 0) as positive";
+
+#[derive(Debug, Clone, Copy)]
+struct Setup {
+    engine: Engine,
+    naive: bool,
+    threads: usize,
+    bits: u32,
+    cut: usize,
+}
+
+fn run(records: &[Record], window: Option<(i64, i64, i64)>, keys: (bool, bool), setup: Setup) -> Result<Vec<RecordBatch>, crate::Error> {
+    let batches: Vec<_> = records.chunks(setup.cut).map(|c| Ok(batch(c))).collect();
+    let mut query = Query::batches(schema(), batches)
+        .engine(setup.engine)
+        .naive(setup.naive)
+        .threads(setup.threads)
+        .partition_bits(setup.bits);
+    if keys.0 {
+        query = query.key("key");
+    }
+    if keys.1 {
+        query = query.key("name");
+    }
+    if let Some((length, slide, offset)) = window {
+        query = query.window(Window::sliding(length, slide, offset).unwrap());
+    }
+    for aggregate in Agg::parse_list(AGGREGATES).unwrap() {
+        query = query.aggregate(aggregate);
+    }
+    let rows = query.run()?;
+    let planned = rows.schema();
+    let batches = rows.collect::<Result<Vec<_>, _>>()?;
+    assert!(batches.iter().all(|b| b.schema() == planned));
+    Ok(batches)
+}
+
+/// Every cell as text, so that runs can be compared to the bit.
+fn cells(batches: &[RecordBatch]) -> Vec<String> {
+    let mut rows = Vec::new();
+    for batch in batches {
+        for row in 0..batch.num_rows() {
+            let cell = |c: &ArrayRef| {
+                if c.is_null(row) {
+                    "null".into()
+                } else if let Some(f) = c.as_primitive_opt::<Float64Type>() {
+                    let v = f.value(row);
+                    if v.is_nan() { "NaN".into() } else { format!("{:016x}", v.to_bits()) }
+                } else if let Some(t) = c.as_primitive_opt::<TimestampMicrosecondType>() {
+                    t.value(row).to_string()
+                } else {
+                    arrow_cast::display::array_value_to_string(c, row).unwrap()
+                }
+            };
+            rows.push(batch.columns().iter().map(cell).collect::<Vec<_>>().join("|"));
+        }
+    }
+    rows
+}
+
+fn close(got: Option<f64>, want: Option<f64>, scale: f64, what: &str) {
+    match (got, want) {
+        (None, None) => {}
+        (Some(g), Some(w)) if g.is_nan() && w.is_nan() || g == w => {}
+        (Some(g), Some(w)) if (g - w).abs() <= 1e-9 * scale => {}
+        other => panic!("{what}: {other:?} with magnitudes {scale}"),
+    }
+}
+
+fn check(batches: &[RecordBatch], windows: &Windows, windowed: bool, keys: (bool, bool)) {
+    let mut rows = 0;
+    for batch in batches {
+        let mut columns = batch.columns().iter();
+        let mut next = || columns.next().unwrap();
+        let bounds = windowed.then(|| (next().clone(), next().clone()));
+        let key = keys.0.then(|| next().clone());
+        let name = keys.1.then(|| next().clone());
+        let rest: Vec<ArrayRef> = columns.cloned().collect();
+        let int = |c: usize, row: usize| {
+            let a = rest[c].as_primitive::<Int64Type>();
+            a.is_valid(row).then(|| a.value(row))
+        };
+        let float = |c: usize, row: usize| {
+            let a = rest[c].as_primitive::<Float64Type>();
+            a.is_valid(row).then(|| a.value(row))
+        };
+        let text = |a: &ArrayRef, row: usize| a.is_valid(row).then(|| a.as_string::<i32>().value(row).to_owned());
+        for row in 0..batch.num_rows() {
+            let at = |a: &ArrayRef| a.as_primitive::<TimestampMicrosecondType>().value(row);
+            let window = bounds.as_ref().map_or((i64::MAX, i64::MIN), |(s, e)| (at(e), at(s)));
+            let k = key.as_ref().and_then(|a| a.is_valid(row).then(|| a.as_primitive::<Int64Type>().value(row)));
+            let id = (k, name.as_ref().and_then(|a| text(a, row)));
+            let want = windows.get(&window).and_then(|w| w.get(&id)).unwrap_or_else(|| panic!("no such row: {window:?} {id:?}"));
+            assert_eq!(int(0, row), Some(want.rows));
+            assert_eq!(int(1, row), Some(want.ints.len() as i64));
+            let some = |v: i64| (!want.ints.is_empty()).then_some(v);
+            assert_eq!(int(2, row), some(want.ints.iter().map(|v| i128::from(*v)).sum::<i128>() as i64));
+            close(float(3, row), some(0).map(|_| want.ints.iter().map(|v| i128::from(*v)).sum::<i128>() as f64 / want.ints.len() as f64), 1e18, "avg(int)");
+            assert_eq!(int(4, row), want.ints.iter().min().copied());
+            assert_eq!(int(5, row), want.ints.iter().max().copied());
+            assert_eq!(int(6, row), Some(want.floats.len() as i64));
+            let scale: f64 = want.floats.iter().map(|v| v.abs()).sum();
+            let sum = (!want.floats.is_empty()).then(|| want.floats.iter().sum::<f64>());
+            close(float(7, row), sum, scale, "sum(float)");
+            close(float(8, row), sum.map(|s| s / want.floats.len() as f64), scale, "avg(float)");
+            // NaN after every number, −0 before 0.
+            let order = |a: &&f64, b: &&f64| a.is_nan().cmp(&b.is_nan()).then(a.total_cmp(b));
+            let bits = |v: Option<f64>| v.map(|v| if v.is_nan() { f64::NAN.to_bits() } else { v.to_bits() });
+            assert_eq!(bits(float(9, row)), bits(want.floats.iter().min_by(order).copied()));
+            assert_eq!(bits(float(10, row)), bits(want.floats.iter().max_by(order).copied()));
+            assert_eq!(text(&rest[11], row), want.names.iter().min().cloned());
+            assert_eq!(text(&rest[12], row), want.names.iter().max().cloned());
+            assert_eq!(int(13, row), Some(want.positive));
+            rows += 1;
+        }
+    }
+    assert_eq!(rows, windows.values().map(BTreeMap::len).sum::<usize>());
+}
+
+/// Windows in the order of their ends.
+fn in_order(batches: &[RecordBatch]) -> bool {
+    let ends: Vec<i64> = batches.iter().flat_map(|b| b.column(1).as_primitive::<TimestampMicrosecondType>().values().to_vec()).collect();
+    ends.is_sorted()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_engine_equals_recomputation(
+        records in prop::collection::vec(record(), 0..120),
+        length in 1i64..120, slide in 1i64..60, offset in -70i64..70,
+        keys in any::<(bool, bool)>(),
+        cut in 1usize..40, bits in 0u32..4,
+    ) {
+        let want = recompute(&records, length, slide, offset, keys);
+        let window = Some((length, slide, offset));
+        let overflows = want.values().flat_map(|w| w.values())
+            .any(|w| i64::try_from(w.ints.iter().map(|v| i128::from(*v)).sum::<i128>()).is_err());
+        let setup = Setup { engine: Engine::Incremental, naive: false, threads: 1, bits, cut };
+        let first = run(&records, window, keys, setup);
+        if overflows {
+            let error = first.unwrap_err();
+            prop_assert!(error.to_string().contains("sum_int"), "{}", error);
+            return Ok(());
+        }
+        let first = first.unwrap();
+        check(&first, &want, true, keys);
+        prop_assert!(in_order(&first));
+        // To the byte the same on other threads, partitions and batches.
+        for (threads, bits, cut) in [(3, bits, cut), (2, 6, 1), (8, 0, 1000)] {
+            let again = run(&records, window, keys, Setup { threads, bits, cut, ..setup }).unwrap();
+            prop_assert_eq!(cells(&first), cells(&again));
+        }
+        // The same rows by other ways.
+        let remerged = run(&records, window, keys, Setup { engine: Engine::Remerge, ..setup }).unwrap();
+        check(&remerged, &want, true, keys);
+        let naive = run(&records, window, keys, Setup { naive: true, ..setup }).unwrap();
+        check(&naive, &want, true, keys);
+    }
+
+    #[test]
+    fn a_group_by_without_windows_equals_recomputation(
+        records in prop::collection::vec(record(), 0..120), keys in any::<(bool, bool)>(), cut in 1usize..40,
+    ) {
+        let mut want = Windows::new();
+        for (_, groups) in recompute(&records, 2000, 2000, -1000, keys) {
+            want.insert((i64::MAX, i64::MIN), groups);
+        }
+        let overflows = want.values().flat_map(|w| w.values())
+            .any(|w| i64::try_from(w.ints.iter().map(|v| i128::from(*v)).sum::<i128>()).is_err());
+        prop_assume!(!overflows);
+        let setup = Setup { engine: Engine::Incremental, naive: false, threads: 2, bits: 2, cut };
+        check(&run(&records, None, keys, setup).unwrap(), &want, false, keys);
+        check(&run(&records, None, keys, Setup { naive: true, ..setup }).unwrap(), &want, false, keys);
+    }
+}
+
+/// What left a window leaves no trace, for keys that stay live all the time.
+#[test]
+fn no_trace_of_what_has_left() {
+    let mut records = Vec::new();
+    for ts in 0..200 {
+        let float = match ts {
+            20 => 1e300,
+            60 => f64::NAN,
+            100 => f64::INFINITY,
+            140 => f64::NEG_INFINITY,
+            _ => 0.1 * ts as f64,
+        };
+        records.push(Record { ts, key: Some(1), name: None, int: Some(1), float: Some(float) });
+    }
+    let want = recompute(&records, 10, 1, 0, (true, false));
+    let setup = Setup { engine: Engine::Incremental, naive: false, threads: 2, bits: 1, cut: 7 };
+    let batches = run(&records, Some((10, 1, 0)), (true, false), setup).unwrap();
+    // `check` compares with the magnitudes inside the window only.
+    check(&batches, &want, true, (true, false));
+}
