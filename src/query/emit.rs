@@ -4,8 +4,10 @@
 //! of its own, in parallel; then the block is stitched together window by window. A window that is large by itself is
 //! handed out partition by partition instead, without a copy: partitions in order *are* the order of the hashes.
 
-use super::aggregates::{ColumnTables, Columns, CountIf, Extreme, FloatSum, IntSum, Nulls, Table, TextExtreme, Value, from_ordered_float};
 use super::aggregates::{Column, same};
+use super::aggregates::{
+    ColumnTables, Columns, CountIf, Extreme, FloatSum, IntSum, Nulls, Table, TextExtreme, Value, from_ordered_float,
+};
 use super::keys::KeyRows;
 use super::plan::{Output, Plan};
 use super::reduce::Partition;
@@ -17,7 +19,10 @@ use crate::{Error, Result};
 use arrow_array::builder::{BooleanBuilder, StringBuilder};
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int32Type;
-use arrow_array::{Array, ArrayRef, BooleanArray, DictionaryArray, Float64Array, Int32Array, Int64Array, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray};
+use arrow_array::{
+    Array, ArrayRef, BooleanArray, DictionaryArray, Float64Array, Int32Array, Int64Array, RecordBatch,
+    RecordBatchOptions, TimestampMicrosecondArray,
+};
 use arrow_buffer::{NullBuffer, ScalarBuffer};
 use arrow_cast::cast;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
@@ -181,12 +186,20 @@ impl Emitter {
             .iter()
             .map(|part| {
                 let mut at = 0;
-                part.rows.per_window.iter().map(|n| { at += n; at - n }).collect()
+                part.rows
+                    .per_window
+                    .iter()
+                    .map(|n| {
+                        at += n;
+                        at - n
+                    })
+                    .collect()
             })
             .collect();
         // Cut into as many batches as there are workers, at windows.
         let share = windows.len().div_ceil(rayon::current_num_threads());
-        let ranges: Vec<(usize, usize)> = (0..windows.len()).step_by(share.max(1)).map(|a| (a, (a + share).min(windows.len()))).collect();
+        let ranges: Vec<(usize, usize)> =
+            (0..windows.len()).step_by(share.max(1)).map(|a| (a, (a + share).min(windows.len()))).collect();
         let batches: Vec<Option<RecordBatch>> = ranges
             .into_par_iter()
             .map(|(from, to)| {
@@ -266,12 +279,17 @@ impl Sealed {
                 })?;
             }
         }
-        self.lease.resize(self.lease.bytes().max(self.panes.bytes() + self.slider.bytes() + self.slider.table().bytes()))
+        self.lease
+            .resize(self.lease.bytes().max(self.panes.bytes() + self.slider.bytes() + self.slider.table().bytes()))
     }
 }
 
 fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
-    Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &RecordBatchOptions::new().with_row_count(Some(rows)))?)
+    Ok(RecordBatch::try_new_with_options(
+        schema.clone(),
+        columns,
+        &RecordBatchOptions::new().with_row_count(Some(rows)),
+    )?)
 }
 
 /// The plan's schema with text keys as dictionaries, so that a row's key is four bytes.
@@ -313,7 +331,8 @@ fn pick_keys(keys: &[ArrayRef], at: Vec<i32>) -> Result<Vec<ArrayRef>> {
                 let at = match values.nulls() {
                     None => at.clone(),
                     Some(nulls) => {
-                        let valid: NullBuffer = at.values().iter().map(|i| nulls.is_valid(*i as usize)).collect::<Vec<_>>().into();
+                        let valid: NullBuffer =
+                            at.values().iter().map(|i| nulls.is_valid(*i as usize)).collect::<Vec<_>>().into();
                         Int32Array::new(at.values().clone(), Some(valid))
                     }
                 };
@@ -341,7 +360,9 @@ enum Values {
 impl OutputColumn {
     fn new(output: &Output) -> Self {
         let values = match output {
-            Output::Records | Output::Values { .. } | Output::CountIf { .. } | Output::IntSum { .. } => Values::Int(Vec::new()),
+            Output::Records | Output::Values { .. } | Output::CountIf { .. } | Output::IntSum { .. } => {
+                Values::Int(Vec::new())
+            }
             Output::Extreme { float: false, .. } => Values::Int(Vec::new()),
             Output::FloatSum { .. } | Output::IntAvg { .. } | Output::FloatAvg { .. } => Values::Float(Vec::new()),
             Output::Extreme { float: true, .. } => Values::Float(Vec::new()),
@@ -419,7 +440,9 @@ impl OutputColumn {
             (Values::Bool(v), Value::Null) => v.push(false),
             (Values::Text(v), Value::Text(x)) => v.push(Some(x.into())),
             (Values::Text(v), Value::Null) => v.push(None),
-            (_, other) => return Err(Error::data(format!("an aggregate gave {other:?}, which is not of the type it announced"))),
+            (_, other) => {
+                return Err(Error::data(format!("an aggregate gave {other:?}, which is not of the type it announced")));
+            }
         }
         if null || !self.valid.is_empty() {
             let len = self.len();
@@ -430,7 +453,10 @@ impl OutputColumn {
     }
 
     /// Concatenates `n` values from `start` of each source; `rows` in all.
-    fn gather<'a>(sources: impl Iterator<Item = (&'a OutputColumn, usize, usize)> + Clone, rows: usize) -> OutputColumn {
+    fn gather<'a>(
+        sources: impl Iterator<Item = (&'a OutputColumn, usize, usize)> + Clone,
+        rows: usize,
+    ) -> OutputColumn {
         macro_rules! concat {
             ($kind:ident) => {{
                 let mut all = Vec::with_capacity(rows);
@@ -481,7 +507,10 @@ impl OutputColumn {
             DataType::Date32 | DataType::Time32(_) => cast(&cast(&array, &DataType::Int32)?, data_type)?,
             DataType::Boolean => {
                 let mut builder = BooleanBuilder::new();
-                array.as_primitive::<arrow_array::types::Int64Type>().iter().for_each(|v| builder.append_option(v.map(|v| v != 0)));
+                array
+                    .as_primitive::<arrow_array::types::Int64Type>()
+                    .iter()
+                    .for_each(|v| builder.append_option(v.map(|v| v != 0)));
                 Arc::new(builder.finish())
             }
             _ => cast(&array, data_type)?,

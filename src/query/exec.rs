@@ -5,12 +5,12 @@ use super::keys::{ByteRows, KeyRows, WordRows};
 use super::map::{Mapped, Piece, Scratch, map_block};
 use super::plan::Plan;
 use super::reduce::Partition;
+use crate::Result;
 use crate::core::slide::Engine;
 use crate::engine;
 use crate::memory::{Budget, Lease};
 use crate::metrics::{Ledger, Statistics};
 use crate::source::{BadPlace, Cut, Reader, Report};
-use crate::Result;
 use rayon::prelude::*;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -153,9 +153,10 @@ fn reduce<K: KeyRows>(
     for block in &blocks {
         tally.block(block);
     }
-    partitions.par_iter_mut().enumerate().try_for_each(|(p, partition)| {
-        blocks.iter().try_for_each(|block| partition.take(plan, p, block))
-    })
+    partitions
+        .par_iter_mut()
+        .enumerate()
+        .try_for_each(|(p, partition)| blocks.iter().try_for_each(|block| partition.take(plan, p, block)))
 }
 
 /// Puts blocks together whose parts came from different tasks.
@@ -213,7 +214,12 @@ impl Tally {
             if self.bad.len() >= BAD_PLACES && context.bad_sink.is_none() {
                 break;
             }
-            let place = BadPlace { file: file.clone(), line: *line + bad.line + 1, offset: bad.start as u64, reason: bad.reason };
+            let place = BadPlace {
+                file: file.clone(),
+                line: *line + bad.line + 1,
+                offset: bad.start as u64,
+                reason: bad.reason,
+            };
             if let Some(sink) = &mut context.bad_sink {
                 sink(&place, report.bad_bytes.get(i).map_or(&[], Vec::as_slice))?;
             }
@@ -239,7 +245,8 @@ impl Tally {
     }
 
     fn too_many(&self, most: &str) -> crate::Error {
-        let mut message = format!("{} bad records, more than the {most} that --max-bad allows", self.statistics.ledger.bad);
+        let mut message =
+            format!("{} bad records, more than the {most} that --max-bad allows", self.statistics.ledger.bad);
         if let Some(first) = self.bad.first() {
             let file = first.file.as_ref().map_or("line".into(), |f| format!("{}, line", f.display()));
             message += &format!("; the first is {file} {} (byte {}): {}", first.line, first.offset, first.reason);

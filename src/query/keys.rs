@@ -22,7 +22,12 @@ pub(crate) trait KeyRows: KeyBatch + Default + Send + Sync {
     /// Where keys of this shape live once interned.
     type Store: KeyStore<Rows = Self> + Default + Send + Sync;
     /// The array of each key field over the keys `ids` of `store`, `fields` being the fields' types.
-    fn arrays(store: &Self::Store, null: &dyn Fn(GroupId) -> bool, ids: &[GroupId], fields: &[DataType]) -> Result<Vec<ArrayRef>>;
+    fn arrays(
+        store: &Self::Store,
+        null: &dyn Fn(GroupId) -> bool,
+        ids: &[GroupId],
+        fields: &[DataType],
+    ) -> Result<Vec<ArrayRef>>;
     /// How two keys of one store compare, for ties of the hash.
     fn compare(store: &Self::Store, a: GroupId, b: GroupId) -> std::cmp::Ordering;
 }
@@ -154,7 +159,12 @@ impl KeyStore for WordStore {
 impl KeyRows for WordRows {
     type Store = WordStore;
 
-    fn arrays(store: &WordStore, null: &dyn Fn(GroupId) -> bool, ids: &[GroupId], fields: &[DataType]) -> Result<Vec<ArrayRef>> {
+    fn arrays(
+        store: &WordStore,
+        null: &dyn Fn(GroupId) -> bool,
+        ids: &[GroupId],
+        fields: &[DataType],
+    ) -> Result<Vec<ArrayRef>> {
         let values = ids.iter().map(|id| (!null(*id)).then(|| store.0[*id as usize]));
         Ok(vec![word_array(values, &fields[0])?])
     }
@@ -302,7 +312,12 @@ impl KeyStore for ByteStore {
 impl KeyRows for ByteRows {
     type Store = ByteStore;
 
-    fn arrays(store: &ByteStore, null: &dyn Fn(GroupId) -> bool, ids: &[GroupId], fields: &[DataType]) -> Result<Vec<ArrayRef>> {
+    fn arrays(
+        store: &ByteStore,
+        null: &dyn Fn(GroupId) -> bool,
+        ids: &[GroupId],
+        fields: &[DataType],
+    ) -> Result<Vec<ArrayRef>> {
         match fields {
             [] => Ok(Vec::new()),
             [_] => {

@@ -11,10 +11,10 @@
 use super::aggregates::Columns;
 use super::keys::{KeyBatch, KeyRows};
 use super::plan::Plan;
+use crate::core::States;
 use crate::core::counts::Counts;
 use crate::core::partition::{counting_sort, partition_of};
 use crate::core::window::{PaneIndex, WindowSpec};
-use crate::core::States;
 use crate::hash::probe;
 use crate::metrics::Ledger;
 use crate::{Error, Result};
@@ -91,7 +91,12 @@ pub(crate) struct Scratch<K> {
 const DECIDE_FROM: usize = if cfg!(test) { 4 } else { 256 };
 
 /// Maps one block. `bits` is the logarithm of the number of partitions.
-pub(crate) fn map_block<K: KeyRows>(plan: &Plan, bits: u32, pieces: Vec<Piece>, scratch: &mut Scratch<K>) -> Result<Mapped<K>> {
+pub(crate) fn map_block<K: KeyRows>(
+    plan: &Plan,
+    bits: u32,
+    pieces: Vec<Piece>,
+    scratch: &mut Scratch<K>,
+) -> Result<Mapped<K>> {
     let mut ledger = Ledger::default();
     scratch.keys.clear();
     scratch.hashes.clear();
@@ -390,13 +395,25 @@ impl Cells {
             *cell = scratch.destination[*cell as usize];
         }
         std::mem::swap(&mut scratch.local, &mut scratch.destination);
-        Cells { count: cells.len(), key_rows: grouped, key_offsets, cell_keys: Some(cell_keys), segments, segment_offsets }
+        Cells {
+            count: cells.len(),
+            key_rows: grouped,
+            key_offsets,
+            cell_keys: Some(cell_keys),
+            segments,
+            segment_offsets,
+        }
     }
 }
 
 /// Sorts cells whose bucket is `partition × panes + pane`, lists the non-empty buckets, and where each partition's
 /// segments and cells begin.
-fn sort_cells<K>(scratch: &mut Scratch<K>, buckets: &[u32], panes: &[PaneIndex], bits: u32) -> (Vec<Segment>, Vec<u32>, Vec<u32>) {
+fn sort_cells<K>(
+    scratch: &mut Scratch<K>,
+    buckets: &[u32],
+    panes: &[PaneIndex],
+    bits: u32,
+) -> (Vec<Segment>, Vec<u32>, Vec<u32>) {
     let all = panes.len() << bits;
     let mut segments: Vec<Segment> = Vec::new();
     let (mut segment_offsets, mut cell_offsets) = (vec![0], vec![0]);

@@ -42,8 +42,8 @@ pub use exec::MaxBad;
 pub use open::Format;
 pub use rows::Rows;
 
-use crate::core::window::WindowSpec;
 pub use crate::core::slide::Engine;
+use crate::core::window::WindowSpec;
 use crate::source::BadPlace;
 use crate::time::{TimeFormat, parse_duration};
 use crate::{Error, Result};

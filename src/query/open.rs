@@ -5,12 +5,12 @@ use super::{Input, Options};
 use crate::format::access::AccessDecoder;
 use crate::format::json::{self, JsonDecoder};
 use crate::format::{Decoder, Field, FieldType, TextBlock, TimeField, Wanted};
-use arrow_array::Array;
 use crate::source::batches::{BatchReader, Columns, position};
 use crate::source::parquet::{ParquetFile, ParquetReader, not_parquet};
 use crate::source::text::{TextInput, TextReader};
 use crate::source::{InputFile, Magic, Progress, ReadOptions, Reader, expand};
 use crate::{Error, Result};
+use arrow_array::Array;
 use arrow_schema::{DataType, Schema, SchemaRef};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -59,14 +59,22 @@ pub(crate) struct Opened {
     pub(crate) notes: Vec<String>,
 }
 
-pub(crate) fn open(input: Input, request: &Request<'_>, options: &Options, keep_bad: bool, progress: &Arc<Progress>) -> Result<Opened> {
+pub(crate) fn open(
+    input: Input,
+    request: &Request<'_>,
+    options: &Options,
+    keep_bad: bool,
+    progress: &Arc<Progress>,
+) -> Result<Opened> {
     let read = ReadOptions { max_record: options.max_record, keep_bad, progress: progress.clone() };
     match input {
         Input::Batches(schema, batches) => {
             let plan = Plan::new(request, &ArrowFields(&schema))?;
             let time = time_column(&plan, options, &schema)?;
             let columns = Columns {
-                time: time.map(|name| Ok::<_, Error>((position(&schema, &name)?, options.time_format.clone()))).transpose()?,
+                time: time
+                    .map(|name| Ok::<_, Error>((position(&schema, &name)?, options.time_format.clone())))
+                    .transpose()?,
                 wanted: plan.columns.iter().map(|c| position(&schema, &c.name)).collect::<Result<_>>()?,
             };
             let reader = Box::new(BatchReader::new(batches, columns, read));
@@ -77,23 +85,25 @@ pub(crate) fn open(input: Input, request: &Request<'_>, options: &Options, keep_
             let Some(first) = paths.first() else {
                 return Err(Error::usage("no input is named"));
             };
-            let total: u64 = paths.iter().filter_map(|p| p.metadata().ok()).filter(|m| m.is_file()).map(|m| m.len()).sum();
+            let total: u64 =
+                paths.iter().filter_map(|p| p.metadata().ok()).filter(|m| m.is_file()).map(|m| m.len()).sum();
             progress.bytes_total.store(total, Ordering::Relaxed);
             let inputs = paths.iter().map(|p| (p != Path::new("-")).then(|| p.clone())).collect();
             let file = InputFile::open(first)?;
             let mut notes = Vec::new();
-            let parquet = options.format == Format::Parquet || options.format == Format::Auto && file.magic == Magic::Parquet;
+            let parquet =
+                options.format == Format::Parquet || options.format == Format::Auto && file.magic == Magic::Parquet;
             if parquet {
                 if file.magic != Magic::Parquet {
                     return Err(not_parquet(&file));
                 }
                 let file = ParquetFile::open(file)?;
-                    let schema = file.schema().clone();
-                    let plan = Plan::new(request, &ArrowFields(&schema))?;
-                    let time = time_column(&plan, options, &schema)?.map(|name| (name, options.time_format.clone()));
-                    let wanted = plan.columns.iter().map(|c| c.name.clone()).collect();
-                    let reader = Box::new(ParquetReader::new(paths, file, time, wanted, read));
-                    return Ok(Opened { plan, reader, inputs, notes });
+                let schema = file.schema().clone();
+                let plan = Plan::new(request, &ArrowFields(&schema))?;
+                let time = time_column(&plan, options, &schema)?.map(|name| (name, options.time_format.clone()));
+                let wanted = plan.columns.iter().map(|c| c.name.clone()).collect();
+                let reader = Box::new(ParquetReader::new(paths, file, time, wanted, read));
+                return Ok(Opened { plan, reader, inputs, notes });
             }
             let mut file = TextInput::new(file, &read)?;
             let block = file.sample(&read)?;
@@ -111,20 +121,31 @@ pub(crate) fn open(input: Input, request: &Request<'_>, options: &Options, keep_
                     for column in &plan.columns {
                         if !fields.has(&column.name) && !fields.fields.is_empty() {
                             let close = similar(&column.name, &fields.names());
-                            let hint = if close.is_empty() { String::new() } else { format!("; similar: {}", close.join(", ")) };
+                            let hint = if close.is_empty() {
+                                String::new()
+                            } else {
+                                format!("; similar: {}", close.join(", "))
+                            };
                             notes.push(format!("none of the first records has a field {:?}{hint}", column.name));
                         }
                         missing.push(column.name.clone());
                     }
-                    let wanted = wanted(&plan, time, &|name, key| if key { FieldType::Text } else { fields.field_type(name) });
+                    let wanted =
+                        wanted(&plan, time, &|name, key| if key { FieldType::Text } else { fields.field_type(name) });
                     let decoder: Arc<dyn Decoder> = Arc::new(JsonDecoder::new(&wanted)?);
                     let reader = Box::new(TextReader::new(paths, Some(file), decoder, missing, read));
                     Ok(Opened { plan, reader, inputs, notes })
                 }
                 format => {
                     let plan = Plan::new(request, &AccessFields)?;
-                    let time = wanted_time(&plan, Some(options.time.clone().unwrap_or_else(|| "time".into())), options, &AccessFields)?;
-                    let wanted = wanted(&plan, time, &|name, key| if key { FieldType::Text } else { access_type(name) });
+                    let time = wanted_time(
+                        &plan,
+                        Some(options.time.clone().unwrap_or_else(|| "time".into())),
+                        options,
+                        &AccessFields,
+                    )?;
+                    let wanted =
+                        wanted(&plan, time, &|name, key| if key { FieldType::Text } else { access_type(name) });
                     let decoder: Arc<dyn Decoder> = Arc::new(AccessDecoder::new(&wanted, format == Format::Combined)?);
                     let reader = Box::new(TextReader::new(paths, Some(file), decoder, Vec::new(), read));
                     Ok(Opened { plan, reader, inputs, notes })
@@ -221,8 +242,20 @@ impl Fields for ArrowFields<'_> {
 /// Fields of access logs.
 struct AccessFields;
 
-const ACCESS_FIELDS: [&str; 12] =
-    ["host", "identity", "user", "time", "request", "method", "path", "protocol", "status", "bytes", "referer", "user_agent"];
+const ACCESS_FIELDS: [&str; 12] = [
+    "host",
+    "identity",
+    "user",
+    "time",
+    "request",
+    "method",
+    "path",
+    "protocol",
+    "status",
+    "bytes",
+    "referer",
+    "user_agent",
+];
 
 fn access_type(field: &str) -> FieldType {
     match field {

@@ -3,7 +3,9 @@
 //! Everything that can be wrong with a query is found here, before the first record is read.
 
 use super::agg::{Agg, AggKind};
-use super::aggregates::{Column, Columns, CountIf, CustomOutput, Erased, Extreme, FloatSum, IntSum, Nulls, TextExtreme};
+use super::aggregates::{
+    Column, Columns, CountIf, CustomOutput, Erased, Extreme, FloatSum, IntSum, Nulls, TextExtreme,
+};
 use super::expr::{Expr, Predicate};
 use super::map::Piece;
 use super::text::is_text;
@@ -315,7 +317,8 @@ impl Plan {
                     }
                 } else if data_type.is_floating() {
                     let sum = self.primitive(Primitive::FloatSum, vec![Source::Number(column, DataType::Float64)]);
-                    let output = if average { Output::FloatAvg { sum, nulls } } else { Output::FloatSum { sum, nulls } };
+                    let output =
+                        if average { Output::FloatAvg { sum, nulls } } else { Output::FloatSum { sum, nulls } };
                     (output, DataType::Float64)
                 } else {
                     let function = if average { "avg" } else { "sum" };
@@ -337,14 +340,19 @@ impl Plan {
                 let float = data_type.is_floating();
                 let word = if float { DataType::Float64 } else { DataType::Int64 };
                 if !float && !is_word_like(&data_type) {
-                    return Err(Error::usage(format!("{}({name}): {name} is {}", if min { "min" } else { "max" }, describe(&data_type))));
+                    return Err(Error::usage(format!(
+                        "{}({name}): {name} is {}",
+                        if min { "min" } else { "max" },
+                        describe(&data_type)
+                    )));
                 }
                 let primitive = if min { Primitive::Min } else { Primitive::Max };
                 let state = self.primitive(primitive, vec![Source::Number(column, word)]);
                 (Output::Extreme { state, nulls, min, float }, data_type)
             }
             AggKind::Custom { inputs, aggregate, .. } => {
-                let columns = inputs.iter().map(|name| Ok(Source::Plain(self.value(name, fields)?.0))).collect::<Result<_>>()?;
+                let columns =
+                    inputs.iter().map(|name| Ok(Source::Plain(self.value(name, fields)?.0))).collect::<Result<_>>()?;
                 self.custom.push(aggregate.clone());
                 let state = self.primitive(Primitive::Custom(self.custom.len() - 1), columns);
                 let data_type = aggregate.output();

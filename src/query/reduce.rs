@@ -48,7 +48,8 @@ impl<K: KeyRows> Partition<K> {
                 None => &self.ids[cells.start - keys.start..cells.end - keys.start],
                 Some(cell_keys) => {
                     self.of_cells.clear();
-                    self.of_cells.extend(cell_keys[cells.clone()].iter().map(|key| self.ids[*key as usize - keys.start]));
+                    self.of_cells
+                        .extend(cell_keys[cells.clone()].iter().map(|key| self.ids[*key as usize - keys.start]));
                     &self.of_cells
                 }
             };

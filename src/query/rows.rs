@@ -136,15 +136,7 @@ impl Rows {
         if let State::Reading(_) = self.state {
             let State::Reading(reading) = std::mem::replace(&mut self.state, State::Done) else { return Ok(None) };
             let Reading { mut reader, inputs, threads, bits, engine, max_bad, bad_sink } = *reading;
-            let mut context = Context {
-                threads,
-                engine,
-                budget: self.budget.clone(),
-                bits,
-                max_bad,
-                bad_sink,
-                inputs,
-            };
+            let mut context = Context { threads, engine, budget: self.budget.clone(), bits, max_bad, bad_sink, inputs };
             let plan = &self.plan;
             let folded = self.pool.install(|| fold(plan, &mut *reader, &mut context))?;
             self.statistics = folded.statistics;
@@ -166,7 +158,13 @@ impl Rows {
     fn plain(&self, batch: &RecordBatch) -> Result<RecordBatch> {
         let columns = batch.columns().iter().zip(self.plan.schema.fields());
         let columns: Vec<ArrayRef> = columns
-            .map(|(column, field)| if column.data_type() == field.data_type() { Ok(column.clone()) } else { Ok(cast(column, field.data_type())?) })
+            .map(|(column, field)| {
+                if column.data_type() == field.data_type() {
+                    Ok(column.clone())
+                } else {
+                    Ok(cast(column, field.data_type())?)
+                }
+            })
             .collect::<Result<_>>()?;
         let options = arrow_array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         Ok(RecordBatch::try_new_with_options(self.plan.schema.clone(), columns, &options)?)

@@ -2,7 +2,9 @@
 
 use crate::{Error, Result};
 use arrow_array::cast::AsArray;
-use arrow_array::types::{BinaryViewType, ByteArrayType, ByteViewType, GenericBinaryType, GenericStringType, StringViewType};
+use arrow_array::types::{
+    BinaryViewType, ByteArrayType, ByteViewType, GenericBinaryType, GenericStringType, StringViewType,
+};
 use arrow_array::{Array, ArrayRef, GenericByteArray, GenericByteViewArray};
 use arrow_schema::DataType;
 
@@ -71,7 +73,11 @@ impl<'a> TextColumn<'a> {
             TextColumn::LargeBinary(array) => bytes_at(array, row),
             TextColumn::Utf8View(array) => view_at(array, row),
             TextColumn::Dictionary { keys, nulls, values } => {
-                if nulls.as_ref().is_some_and(|n| n.is_null(row)) { None } else { values.get(keys[row]) }
+                if nulls.as_ref().is_some_and(|n| n.is_null(row)) {
+                    None
+                } else {
+                    values.get(keys[row])
+                }
             }
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! A unit test, because only here blocks, logs and batches are tiny, so that a few records go through many of them.
 
+use super::{Agg, Engine, Query, Window};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
@@ -9,7 +10,6 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use super::{Agg, Engine, Query, Window};
 
 /// A record: time, a number key, a text key, an integer, a float.
 #[derive(Debug, Clone)]
@@ -102,7 +102,12 @@ struct Setup {
     cut: usize,
 }
 
-fn run(records: &[Record], window: Option<(i64, i64, i64)>, keys: (bool, bool), setup: Setup) -> Result<Vec<RecordBatch>, crate::Error> {
+fn run(
+    records: &[Record],
+    window: Option<(i64, i64, i64)>,
+    keys: (bool, bool),
+    setup: Setup,
+) -> Result<Vec<RecordBatch>, crate::Error> {
     let batches: Vec<_> = records.chunks(setup.cut).map(|c| Ok(batch(c))).collect();
     let mut query = Query::batches(schema(), batches)
         .engine(setup.engine)
@@ -183,12 +188,20 @@ fn check(batches: &[RecordBatch], windows: &Windows, windowed: bool, keys: (bool
             let window = bounds.as_ref().map_or((i64::MAX, i64::MIN), |(s, e)| (at(e), at(s)));
             let k = key.as_ref().and_then(|a| a.is_valid(row).then(|| a.as_primitive::<Int64Type>().value(row)));
             let id = (k, name.as_ref().and_then(|a| text(a, row)));
-            let want = windows.get(&window).and_then(|w| w.get(&id)).unwrap_or_else(|| panic!("no such row: {window:?} {id:?}"));
+            let want = windows
+                .get(&window)
+                .and_then(|w| w.get(&id))
+                .unwrap_or_else(|| panic!("no such row: {window:?} {id:?}"));
             assert_eq!(int(0, row), Some(want.rows));
             assert_eq!(int(1, row), Some(want.ints.len() as i64));
             let some = |v: i64| (!want.ints.is_empty()).then_some(v);
             assert_eq!(int(2, row), some(want.ints.iter().map(|v| i128::from(*v)).sum::<i128>() as i64));
-            close(float(3, row), some(0).map(|_| want.ints.iter().map(|v| i128::from(*v)).sum::<i128>() as f64 / want.ints.len() as f64), 1e18, "avg(int)");
+            close(
+                float(3, row),
+                some(0).map(|_| want.ints.iter().map(|v| i128::from(*v)).sum::<i128>() as f64 / want.ints.len() as f64),
+                1e18,
+                "avg(int)",
+            );
             assert_eq!(int(4, row), want.ints.iter().min().copied());
             assert_eq!(int(5, row), want.ints.iter().max().copied());
             assert_eq!(int(6, row), Some(want.floats.len() as i64));
@@ -212,7 +225,8 @@ fn check(batches: &[RecordBatch], windows: &Windows, windowed: bool, keys: (bool
 
 /// Windows in the order of their ends.
 fn in_order(batches: &[RecordBatch]) -> bool {
-    let ends: Vec<i64> = batches.iter().flat_map(|b| b.column(1).as_primitive::<TimestampMicrosecondType>().values().to_vec()).collect();
+    let ends: Vec<i64> =
+        batches.iter().flat_map(|b| b.column(1).as_primitive::<TimestampMicrosecondType>().values().to_vec()).collect();
     ends.is_sorted()
 }
 

@@ -66,9 +66,8 @@ pub(super) fn supported(column: &ArrayRef) -> Result<ArrayRef> {
     };
     match to {
         None => Ok(column.clone()),
-        Some(to) => cast(column, &to).map_err(|_| {
-            Error::usage(format!("values of type {} cannot be written", column.data_type()))
-        }),
+        Some(to) => cast(column, &to)
+            .map_err(|_| Error::usage(format!("values of type {} cannot be written", column.data_type()))),
     }
 }
 
@@ -120,13 +119,9 @@ impl<'a> Cells<'a> {
     pub(super) fn text_bytes(&self) -> Option<usize> {
         match &self.values {
             Values::Text(offsets, _) => Some((offsets[offsets.len() - 1] - offsets[0]) as usize),
-            Values::LargeText(offsets, _) => {
-                Some((offsets[offsets.len() - 1] - offsets[0]) as usize)
-            }
+            Values::LargeText(offsets, _) => Some((offsets[offsets.len() - 1] - offsets[0]) as usize),
             Values::TextView(views) => Some(views.views().iter().map(|v| *v as u32 as usize).sum()),
-            Values::BytesView(views) => {
-                Some(views.views().iter().map(|v| *v as u32 as usize).sum())
-            }
+            Values::BytesView(views) => Some(views.views().iter().map(|v| *v as u32 as usize).sum()),
             _ => None,
         }
     }
@@ -143,12 +138,8 @@ impl<'a> Cells<'a> {
     /// The bytes of a text cell; of the other types, nothing.
     pub(super) fn text(&self, row: usize) -> &'a [u8] {
         match &self.values {
-            Values::Text(offsets, bytes) => {
-                &bytes[offsets[row] as usize..offsets[row + 1] as usize]
-            }
-            Values::LargeText(offsets, bytes) => {
-                &bytes[offsets[row] as usize..offsets[row + 1] as usize]
-            }
+            Values::Text(offsets, bytes) => &bytes[offsets[row] as usize..offsets[row + 1] as usize],
+            Values::LargeText(offsets, bytes) => &bytes[offsets[row] as usize..offsets[row + 1] as usize],
             Values::TextView(views) => views.value(row).as_bytes(),
             Values::BytesView(views) => views.value(row),
             _ => &[],
@@ -356,8 +347,7 @@ fn write_rfc3339(micros: i64, out: &mut Vec<u8>) {
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);
     let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;

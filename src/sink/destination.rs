@@ -43,10 +43,9 @@ impl Destination {
         match path {
             None => Self::stdout(),
             Some(path) => match fs::metadata(path) {
-                Ok(meta) if meta.is_dir() => Err(Error::output(format!(
-                    "the output {} is a directory; name a file in it",
-                    path.display()
-                ))),
+                Ok(meta) if meta.is_dir() => {
+                    Err(Error::output(format!("the output {} is a directory; name a file in it", path.display())))
+                }
                 Ok(meta) if meta.is_file() => Self::temporary(path, Some(meta.permissions())),
                 Ok(_) => Self::device(path),
                 Err(_) => Self::temporary(path, None),
@@ -109,11 +108,7 @@ impl Destination {
                         let _ = file.set_permissions(permissions);
                     }
                     let rename = Some(Rename { from, to });
-                    return Ok(Destination {
-                        out: Out::File(file),
-                        name: path.to_path_buf(),
-                        rename,
-                    });
+                    return Ok(Destination { out: Out::File(file), name: path.to_path_buf(), rename });
                 }
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {

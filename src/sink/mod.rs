@@ -96,8 +96,7 @@ pub enum OutputFormat {
 }
 
 /// The endings that [`OutputFormat::from_path`] knows.
-const ENDINGS: [(&str, OutputFormat); 2] =
-    [("csv", OutputFormat::Csv), ("parquet", OutputFormat::Parquet)];
+const ENDINGS: [(&str, OutputFormat); 2] = [("csv", OutputFormat::Csv), ("parquet", OutputFormat::Parquet)];
 
 /// The names that `--output-format` knows.
 const NAMES: [(&str, OutputFormat); 4] = [

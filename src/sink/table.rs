@@ -38,8 +38,7 @@ pub(super) struct TableSink {
 
 impl TableSink {
     pub(super) fn open(path: Option<&Path>, schema: &SchemaRef) -> Result<Self> {
-        let names =
-            schema.fields().iter().map(|field| printable(field.name().as_bytes())).collect();
+        let names = schema.fields().iter().map(|field| printable(field.name().as_bytes())).collect();
         let right = schema.fields().iter().map(|field| is_number(field.data_type())).collect();
         let writer = Writer::open(path)?;
         Ok(TableSink { writer, names, right, widths: None, held: Vec::new(), rows: 0 })
@@ -100,8 +99,7 @@ impl Sink for TableSink {
             if self.writer.closed() {
                 return Ok(());
             }
-            let columns: Vec<ArrayRef> =
-                batch.columns().iter().map(supported).collect::<Result<_>>()?;
+            let columns: Vec<ArrayRef> = batch.columns().iter().map(supported).collect::<Result<_>>()?;
             let cells: Vec<Cells> = columns.iter().map(Cells::of).collect::<Result<_>>()?;
             let mut texts = Texts::new(cells.len());
             for row in 0..batch.num_rows() {
@@ -141,12 +139,7 @@ impl Sink for TableSink {
         }
         let rows = self.rows;
         let written = self.writer.finish()?;
-        Ok(SinkSummary {
-            rows,
-            bytes: written.bytes,
-            checksum: None,
-            closed_pipe: written.closed_pipe,
-        })
+        Ok(SinkSummary { rows, bytes: written.bytes, checksum: None, closed_pipe: written.closed_pipe })
     }
 }
 

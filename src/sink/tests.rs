@@ -3,8 +3,7 @@
 use super::*;
 use arrow_array::types::{Int32Type, TimestampMicrosecondType};
 use arrow_array::{
-    ArrayRef, BooleanArray, DictionaryArray, Float64Array, Int64Array, PrimitiveArray, StringArray,
-    StringViewArray,
+    ArrayRef, BooleanArray, DictionaryArray, Float64Array, Int64Array, PrimitiveArray, StringArray, StringViewArray,
 };
 use arrow_schema::{DataType, Field, Schema, TimeUnit};
 use proptest::prelude::*;
@@ -49,12 +48,7 @@ fn records(most: usize) -> impl Strategy<Value = Vec<Record>> {
         "[a-z/,\"\u{e9}]{7,70}",
         Just("/products/river-stone-17.html".to_string()),
     ];
-    let float = prop_oneof![
-        any::<f64>(),
-        (-1e6..1e6).prop_map(|x: f64| x.round() / 8.0),
-        Just(-0.0),
-        Just(f64::NAN),
-    ];
+    let float = prop_oneof![any::<f64>(), (-1e6..1e6).prop_map(|x: f64| x.round() / 8.0), Just(-0.0), Just(f64::NAN),];
     let int = prop_oneof![any::<i64>(), -10i64..20_000];
     let record = (
         (0..3i64).prop_map(|s| s * 1_000_000),
@@ -120,8 +114,7 @@ fn names(directory: &tempfile::TempDir) -> Vec<String> {
 }
 
 fn same_float_text(ours: &str, naive: &str) -> bool {
-    let (ours, naive): (Vec<&str>, Vec<&str>) =
-        (ours.split(',').collect(), naive.split(',').collect());
+    let (ours, naive): (Vec<&str>, Vec<&str>) = (ours.split(',').collect(), naive.split(',').collect());
     ours.len() == naive.len()
         && ours.iter().zip(&naive).all(|(a, b)| {
             let equal = |a: &str, b: &str| match (a.parse::<f64>(), b.parse::<f64>()) {
@@ -194,9 +187,7 @@ fn checksum_is_the_same_for_any_number_of_threads_and_long_columns() {
 #[test]
 fn csv_bytes_are_the_same_for_any_number_of_threads() {
     let rows: Vec<Record> = (0..50_000i64)
-        .map(|i| {
-            (i / 5000 * 1_000_000, Some(format!("/p/{}", i % 999)), i, Some(i), Some(0.5), None)
-        })
+        .map(|i| (i / 5000 * 1_000_000, Some(format!("/p/{}", i % 999)), i, Some(i), Some(0.5), None))
         .collect();
     let whole = batch(&rows);
     let directory = tempfile::tempdir().expect("a directory");
@@ -219,6 +210,12 @@ fn read_parquet(path: &Path) -> RecordBatch {
     arrow_select::concat::concat_batches(&schema, &batches).expect("one schema")
 }
 
+fn row_groups(path: &Path) -> usize {
+    use ::parquet::file::reader::{FileReader, SerializedFileReader};
+    let file = fs::File::open(path).expect("a file");
+    SerializedFileReader::new(file).expect("Parquet").metadata().num_row_groups()
+}
+
 #[test]
 fn parquet_reads_back_and_its_bytes_do_not_depend_on_the_cut() {
     // Long enough for several blocks; nulls only in some of them.
@@ -233,15 +230,14 @@ fn parquet_reads_back_and_its_bytes_do_not_depend_on_the_cut() {
     let target = target(&directory, "rows.parquet");
     let path = directory.path().join("rows.parquet");
     let mut first: Option<Vec<u8>> = None;
-    for (threads, cuts) in
-        [(1, vec![]), (2, vec![1, 16_384, 16_385, 50_000, 99_999]), (3, vec![70_001])]
-    {
+    for (threads, cuts) in [(1, vec![]), (2, vec![1, 16_384, 16_385, 50_000, 99_999]), (3, vec![70_001])] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
         let summary = pool.install(|| write_cut(&target, &whole, &cuts, 2));
         assert_eq!(summary.rows, 100_000);
         let bytes = fs::read(&path).expect("a file");
         assert_eq!(summary.bytes, bytes.len() as u64);
         assert_eq!(read_parquet(&path).columns(), whole.columns());
+        assert!(row_groups(&path) > 2);
         assert!(*first.get_or_insert_with(|| bytes.clone()) == bytes, "cut {cuts:?}");
     }
 }
@@ -317,8 +313,7 @@ fn errors_are_sentences_with_the_path() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_is_an_error_and_does_not_hang() {
-    let rows: Vec<Record> =
-        (0..60_000).map(|i| (0, Some("x".repeat(90)), i, None, None, None)).collect();
+    let rows: Vec<Record> = (0..60_000).map(|i| (0, Some("x".repeat(90)), i, None, None, None)).collect();
     for format in [OutputFormat::Csv, OutputFormat::Table, OutputFormat::Parquet] {
         let target = Target { path: Some("/dev/full".into()), format };
         let mut sink = open(&target, &schema()).expect("an output");
@@ -370,29 +365,17 @@ fn a_reader_that_goes_away_is_no_error() {
 #[test]
 fn other_types_of_keys_are_written_too() {
     let columns: Vec<(&str, ArrayRef)> = vec![
-        (
-            "view",
-            Arc::new(StringViewArray::from(vec![
-                Some("short"),
-                Some("longer than twelve, bytes"),
-                None,
-            ])),
-        ),
+        ("view", Arc::new(StringViewArray::from(vec![Some("short"), Some("longer than twelve, bytes"), None]))),
         ("small", Arc::new(arrow_array::Int8Array::from(vec![-1, 2, 3]))),
-        (
-            "dictionary",
-            Arc::new(vec!["a", "b", "a"].into_iter().collect::<DictionaryArray<Int32Type>>()),
-        ),
+        ("dictionary", Arc::new(vec!["a", "b", "a"].into_iter().collect::<DictionaryArray<Int32Type>>())),
         ("date", Arc::new(arrow_array::Date32Array::from(vec![0, 1, 19_723]))),
         ("single", Arc::new(arrow_array::Float32Array::from(vec![0.1, 2.0, 1e20]))),
         ("millis", Arc::new(arrow_array::TimestampMillisecondArray::from(vec![0, 1500, 2000]))),
         ("nanos", Arc::new(arrow_array::TimestampNanosecondArray::from(vec![1, 0, 0]))),
         ("bytes", Arc::new(arrow_array::BinaryArray::from_vec(vec![b"x", b"", b"y"]))),
     ];
-    let rows = RecordBatch::try_from_iter_with_nullable(
-        columns.into_iter().map(|(name, column)| (name, column, true)),
-    )
-    .expect("columns");
+    let rows = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true)))
+        .expect("columns");
     let directory = tempfile::tempdir().expect("a directory");
     write_cut(&target(&directory, "rows.csv"), &rows, &[], 1);
     assert_eq!(

@@ -19,6 +19,9 @@ use std::thread::JoinHandle;
 /// Bytes that one buffer should have when it is sent: small enough to stay in the second-level cache.
 pub(super) const BUFFER: usize = 256 << 10;
 
+/// A buffer that grew beyond this (long texts) is not kept.
+const KEEP: usize = 4 * BUFFER;
+
 /// Buffers that wait for the thread at most.
 const QUEUE: usize = 8;
 
@@ -70,7 +73,9 @@ impl Writer {
                     match message {
                         Message::Bytes(buffer) => {
                             shared.write(&mut destination, &buffer);
-                            let _ = give_back.send(buffer);
+                            if buffer.capacity() <= KEEP {
+                                let _ = give_back.send(buffer);
+                            }
                         }
                         Message::Flush(done) => {
                             let _ = done.send(());
@@ -79,9 +84,7 @@ impl Writer {
                 }
                 destination
             })
-            .map_err(|e| {
-                Error::output("cannot start the thread that writes the output").because(e)
-            })?;
+            .map_err(|e| Error::output("cannot start the thread that writes the output").because(e))?;
         Ok(Writer { sender: Some(sender), returned, state, thread: Some(thread), name })
     }
 
@@ -116,9 +119,8 @@ impl Writer {
             return Ok(());
         }
         let error = self.state.error.lock().unwrap_or_else(PoisonError::into_inner).take();
-        Err(error.unwrap_or_else(|| {
-            Error::output(format!("an earlier write to the output {} failed", self.name.display()))
-        }))
+        Err(error
+            .unwrap_or_else(|| Error::output(format!("an earlier write to the output {} failed", self.name.display()))))
     }
 
     /// Whether nobody reads the output any more.

@@ -102,7 +102,12 @@ impl<I: Iterator<Item = Result<RecordBatch>> + Send> Reader for BatchReader<I> {
         {
             let first_row = self.done;
             self.done += batches.iter().map(|b| b.num_rows() as u64).sum::<u64>();
-            tasks.push(Box::new(BatchTask { batches, first_row, columns: self.columns.clone(), options: self.options.clone() }));
+            tasks.push(Box::new(BatchTask {
+                batches,
+                first_row,
+                columns: self.columns.clone(),
+                options: self.options.clone(),
+            }));
         }
         Ok(tasks)
     }

@@ -4,8 +4,8 @@
 //! file's blocks are read independently, each with a look at the byte before it and on to the end of its last line;
 //! a stream is cut as it comes. Of a line longer than the record limit only as much is kept as shows that it is.
 
-use super::files::InputFile;
 use super::BLOCK_BYTES;
+use super::files::InputFile;
 use crate::Result;
 use crate::format::TextBlock;
 use arrow_buffer::Buffer;
@@ -60,7 +60,13 @@ fn block(buffer: Vec<u8>, pool: &Arc<Pool>, range: (usize, usize), offset: u64, 
 }
 
 /// Reads block `k` of a regular file of `len` bytes. `None` if no line begins in it.
-pub(crate) fn read_block(file: &InputFile, len: u64, k: u64, max_record: usize, pool: &Arc<Pool>) -> Result<Option<TextBlock>> {
+pub(crate) fn read_block(
+    file: &InputFile,
+    len: u64,
+    k: u64,
+    max_record: usize,
+    pool: &Arc<Pool>,
+) -> Result<Option<TextBlock>> {
     let low = k * BLOCK_BYTES;
     let high = (low + BLOCK_BYTES).min(len);
     // The byte before the block tells whether a line begins with it.

@@ -20,7 +20,10 @@ pub fn expand(patterns: &[impl AsRef<Path>]) -> Result<Vec<PathBuf>> {
         }
         if let Ok(metadata) = path.metadata() {
             if metadata.is_dir() {
-                return Err(Error::input("is a directory; name the files in it, for example with a pattern such as DIR/*.log").in_file(path));
+                return Err(Error::input(
+                    "is a directory; name the files in it, for example with a pattern such as DIR/*.log",
+                )
+                .in_file(path));
             }
             files.push(path.to_path_buf());
             continue;
@@ -84,8 +87,13 @@ impl InputFile {
             return Err(Error::input("is a directory").in_file(path));
         }
         let len = metadata.is_file().then(|| metadata.len()).filter(|_| !stdin);
-        let mut input =
-            InputFile { path: (!stdin).then(|| path.to_path_buf()), file, len, magic: Magic::Plain, peeked: Vec::new() };
+        let mut input = InputFile {
+            path: (!stdin).then(|| path.to_path_buf()),
+            file,
+            len,
+            magic: Magic::Plain,
+            peeked: Vec::new(),
+        };
         let mut head = [0; 4];
         if len.is_some() {
             let n = input.read_at(0, &mut head)?;

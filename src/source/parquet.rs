@@ -48,7 +48,9 @@ impl ChunkReader for Positions {
 
     fn get_bytes(&self, start: u64, length: usize) -> ::parquet::errors::Result<Bytes> {
         if length as u64 > self.1 {
-            return Err(::parquet::errors::ParquetError::EOF(format!("{length} bytes from {start} lie beyond the file's end")));
+            return Err(::parquet::errors::ParquetError::EOF(format!(
+                "{length} bytes from {start} lie beyond the file's end"
+            )));
         }
         let mut buffer = vec![0; length];
         self.read(start, &mut buffer)?;
@@ -221,14 +223,16 @@ struct RowGroup {
 impl Task for RowGroup {
     fn run(&self, each: &mut dyn FnMut(Cut, Vec<Piece>) -> Result<()>) -> Result<Report> {
         let metadata = self.file.metadata.metadata().row_group(self.group);
-        let mut report = Report { input: self.input, bytes: metadata.total_byte_size().max(0) as u64, ..Report::default() };
+        let mut report =
+            Report { input: self.input, bytes: metadata.total_byte_size().max(0) as u64, ..Report::default() };
         let unreadable = |e: String| self.file.file.0.error(&format!("row group {} cannot be read: {e}", self.group));
-        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(self.file.file.clone(), self.file.metadata.clone())
-            .with_projection(self.projection.mask.clone())
-            .with_row_groups(vec![self.group])
-            .with_batch_size(BLOCK_ROWS)
-            .build()
-            .map_err(|e| unreadable(e.to_string()))?;
+        let reader =
+            ParquetRecordBatchReaderBuilder::new_with_metadata(self.file.file.clone(), self.file.metadata.clone())
+                .with_projection(self.projection.mask.clone())
+                .with_row_groups(vec![self.group])
+                .with_batch_size(BLOCK_ROWS)
+                .build()
+                .map_err(|e| unreadable(e.to_string()))?;
         let end = self.first_row + self.file.rows(self.group);
         let (mut at, mut pieces) = (self.first_row, Vec::new());
         let mut block_start = self.first_row;
@@ -238,7 +242,8 @@ impl Task for RowGroup {
             while from < batch.num_rows() {
                 let boundary = (at / BLOCK_ROWS + 1) * BLOCK_ROWS;
                 let n = (batch.num_rows() - from).min(boundary - at);
-                let (piece, bad) = piece(&batch.slice(from, n), &self.projection.columns, (at - self.first_row) as u64)?;
+                let (piece, bad) =
+                    piece(&batch.slice(from, n), &self.projection.columns, (at - self.first_row) as u64)?;
                 report.bad.extend(bad);
                 pieces.push(piece);
                 at += n;

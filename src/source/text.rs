@@ -143,7 +143,9 @@ impl TextInput {
     /// The input in `file`.
     pub(crate) fn new(mut file: InputFile, options: &ReadOptions) -> Result<TextInput> {
         if file.magic == Magic::Parquet {
-            return Err(file.error("is a Parquet file; use --format parquet, and give Parquet and text each their own run"));
+            return Err(
+                file.error("is a Parquet file; use --format parquet, and give Parquet and text each their own run")
+            );
         }
         if let (Some(len), Magic::Plain) = (file.len, file.magic) {
             return Ok(TextInput::File { file: Arc::new(file), len });
@@ -152,7 +154,8 @@ impl TextInput {
         let peeked = std::io::Cursor::new(std::mem::take(&mut file.peeked));
         let progress = file.len.map(|_| options.progress.clone());
         let raw = std::io::BufReader::with_capacity(256 << 10, Counted { reader: peeked.chain(file.file), progress });
-        let reader: Box<dyn Read + Send> = if gzip { Box::new(flate2::bufread::MultiGzDecoder::new(raw)) } else { Box::new(raw) };
+        let reader: Box<dyn Read + Send> =
+            if gzip { Box::new(flate2::bufread::MultiGzDecoder::new(raw)) } else { Box::new(raw) };
         let cutter = StreamCutter::new(reader, options.max_record, Arc::default());
         Ok(TextInput::Stream(Box::new(Stream { path: file.path, gzip, cutter, first: None })))
     }

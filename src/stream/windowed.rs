@@ -275,7 +275,9 @@ where
             ids[run.clone()].iter().for_each(|id| self.front[*id as usize] = None);
         }
         for run in entered[stay..].iter().rev() {
-            turn_typed(&ids[run.clone()], &mut cells.values[run.clone()], &mut self.suffix, |a, b| (self.reduce)(&a, &b));
+            turn_typed(&ids[run.clone()], &mut cells.values[run.clone()], &mut self.suffix, |a, b| {
+                (self.reduce)(&a, &b)
+            });
         }
     }
 }

@@ -32,12 +32,7 @@ impl Default for AccessTimes {
     /// Remembers the first minute of 1970: a true answer, as any bytes could match a made-up one.
     fn default() -> Self {
         let (day, minute, zone) = parts(b"01/Jan/1970:00:00:00 +0000");
-        AccessTimes {
-            day,
-            minute: minute & NOT_SECOND,
-            zone,
-            micros: 0,
-        }
+        AccessTimes { day, minute: minute & NOT_SECOND, zone, micros: 0 }
     }
 }
 
@@ -49,12 +44,7 @@ impl AccessTimes {
         let tens = text[18].wrapping_sub(b'0');
         let ones = text[19].wrapping_sub(b'0');
         // 60 and what is no second is left to the full parser.
-        if day == self.day
-            && minute & NOT_SECOND == self.minute
-            && zone == self.zone
-            && tens < 6
-            && ones < 10
-        {
+        if day == self.day && minute & NOT_SECOND == self.minute && zone == self.zone && tens < 6 && ones < 10 {
             return Some(self.micros + i64::from(tens * 10 + ones) * MICROS_PER_SECOND);
         }
         self.miss(text)
@@ -69,16 +59,11 @@ impl AccessTimes {
         let layout = text[17] == b':' && text[20] == b' ' && matches!(text[21], b'+' | b'-');
         let second = i64::from(text[18] & 15) * 10 + i64::from(text[19] & 15);
         let first = micros - second * MICROS_PER_SECOND;
-        let whole = Timestamp::from_micros(first).is_some()
-            && Timestamp::from_micros(first + 59 * MICROS_PER_SECOND).is_some();
+        let whole =
+            Timestamp::from_micros(first).is_some() && Timestamp::from_micros(first + 59 * MICROS_PER_SECOND).is_some();
         if layout && whole {
             let (day, minute, zone) = parts(text);
-            *self = AccessTimes {
-                day,
-                minute: minute & NOT_SECOND,
-                zone,
-                micros: first,
-            };
+            *self = AccessTimes { day, minute: minute & NOT_SECOND, zone, micros: first };
         }
         Some(micros)
     }

@@ -100,7 +100,7 @@ pub fn write_rfc3339(micros: i64, out: &mut Vec<u8>) {
     pair(22, fraction / 100);
     pair(24, fraction);
     let mut end = 26;
-    while fraction % 10 == 0 {
+    while fraction.is_multiple_of(10) {
         fraction /= 10;
         end -= 1;
     }

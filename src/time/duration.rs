@@ -6,14 +6,8 @@
 use crate::{Error, Result};
 
 /// The units, shortest first, in microseconds.
-const UNITS: [(&str, i64); 6] = [
-    ("us", 1),
-    ("ms", 1_000),
-    ("s", 1_000_000),
-    ("m", 60_000_000),
-    ("h", 3_600_000_000),
-    ("d", 86_400_000_000),
-];
+const UNITS: [(&str, i64); 6] =
+    [("us", 1), ("ms", 1_000), ("s", 1_000_000), ("m", 60_000_000), ("h", 3_600_000_000), ("d", 86_400_000_000)];
 
 /// A duration in microseconds, zero or longer: numbers with the units `us ms s m h d`, one after the other.
 ///
@@ -57,14 +51,10 @@ fn total(text: &str, rest: &str) -> Result<i64> {
     while !rest.is_empty() {
         let number = leading(rest, |c| c.is_ascii_digit() || c == '.');
         rest = &rest[number.len()..];
-        let unit = leading(rest, |c| {
-            !c.is_ascii_digit() && c != '.' && !c.is_whitespace()
-        });
+        let unit = leading(rest, |c| !c.is_ascii_digit() && c != '.' && !c.is_whitespace());
         rest = rest[unit.len()..].trim_start();
         let micros = part(text, number, unit)?;
-        sum = sum
-            .checked_add(micros)
-            .ok_or_else(|| wrong(text, "it is too long"))?;
+        sum = sum.checked_add(micros).ok_or_else(|| wrong(text, "it is too long"))?;
     }
     Ok(sum)
 }
@@ -92,11 +82,7 @@ fn part(text: &str, number: &str, unit: &str) -> Result<i64> {
         return Err(wrong(text, &format!("`{number}` is no number")));
     }
     let too_long = || wrong(text, "it is too long");
-    let mut micros = whole
-        .parse::<i64>()
-        .ok()
-        .and_then(|n| n.checked_mul(*scale))
-        .ok_or_else(too_long)?;
+    let mut micros = whole.parse::<i64>().ok().and_then(|n| n.checked_mul(*scale)).ok_or_else(too_long)?;
     // The fraction of a day has at most 16 digits that reach a microsecond (one millionth of 86,400).
     let fraction = fraction.trim_end_matches('0');
     let finer = || wrong(text, "it is finer than a microsecond");
@@ -104,17 +90,11 @@ fn part(text: &str, number: &str, unit: &str) -> Result<i64> {
         return Err(finer());
     }
     let below = 10i128.pow(fraction.len() as u32);
-    let scaled = fraction
-        .bytes()
-        .fold(0, |n, b| n * 10 + i128::from(b - b'0'))
-        * i128::from(*scale);
+    let scaled = fraction.bytes().fold(0, |n, b| n * 10 + i128::from(b - b'0')) * i128::from(*scale);
     if scaled % below != 0 {
         return Err(finer());
     }
-    micros = i64::try_from(scaled / below)
-        .ok()
-        .and_then(|f| micros.checked_add(f))
-        .ok_or_else(too_long)?;
+    micros = i64::try_from(scaled / below).ok().and_then(|f| micros.checked_add(f)).ok_or_else(too_long)?;
     Ok(micros)
 }
 

@@ -114,8 +114,7 @@ fn clock(mut at: Cursor<'_>, days: i64) -> Option<Reading> {
         return local(micros);
     }
     let offset = zone(at)?;
-    Timestamp::from_micros(micros - offset * MICROS_PER_SECOND)
-        .map(|t| Reading::Instant(t.micros()))
+    Timestamp::from_micros(micros - offset * MICROS_PER_SECOND).map(|t| Reading::Instant(t.micros()))
 }
 
 fn local(micros: i64) -> Option<Reading> {
@@ -154,11 +153,7 @@ pub(super) fn epoch(bytes: &[u8], unit: Option<Unit>) -> Option<Reading> {
         Unit::Nanos => (1, 0, 1_000),
     };
     let whole = i64::try_from(number.whole / cut).ok()?;
-    let fraction = if number.fraction.is_empty() {
-        0
-    } else {
-        Cursor(number.fraction).fraction(digits)?
-    };
+    let fraction = if number.fraction.is_empty() { 0 } else { Cursor(number.fraction).fraction(digits)? };
     let micros = whole.checked_mul(scale)?.checked_add(fraction)?;
     let micros = if number.negative { -micros } else { micros };
     Timestamp::from_micros(micros).map(|t| Reading::Instant(t.micros()))
@@ -198,20 +193,14 @@ impl<'a> Number<'a> {
         }
         let mut whole = 0u64;
         for digit in text {
-            whole = whole
-                .checked_mul(10)?
-                .checked_add(u64::from(digit - b'0'))?;
+            whole = whole.checked_mul(10)?.checked_add(u64::from(digit - b'0'))?;
         }
         let fraction = match rest {
             [] => rest,
             [b'.', fraction @ ..] if !fraction.is_empty() => fraction,
             _ => return None,
         };
-        fraction.iter().all(u8::is_ascii_digit).then_some(Number {
-            negative,
-            whole,
-            fraction,
-        })
+        fraction.iter().all(u8::is_ascii_digit).then_some(Number { negative, whole, fraction })
     }
 }
 

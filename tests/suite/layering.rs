@@ -50,7 +50,8 @@ fn imports(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for line in code {
         for (at, _) in line.match_indices("crate::") {
-            let path: String = line[at + 7..].chars().take_while(|c| c.is_alphanumeric() || *c == '_' || *c == ':').collect();
+            let path: String =
+                line[at + 7..].chars().take_while(|c| c.is_alphanumeric() || *c == '_' || *c == ':').collect();
             found.push(path);
         }
     }
@@ -71,7 +72,8 @@ fn rooms_enter_only_the_rooms_they_may() {
             assert_eq!(forbidden, None, "{file}");
             continue;
         }
-        let (_, allowed) = MAY.iter().find(|(r, _)| *r == room).unwrap_or_else(|| panic!("{file}: a room that is not on the plan"));
+        let (_, allowed) =
+            MAY.iter().find(|(r, _)| *r == room).unwrap_or_else(|| panic!("{file}: a room that is not on the plan"));
         for path in imports(&text) {
             let first = path.split("::").next().unwrap_or("").to_owned();
             let is_room = MAY.iter().any(|(r, _)| *r == first);
@@ -110,7 +112,8 @@ fn the_top_level_holds_what_it_should() {
         .filter(|n| !n.starts_with('.') && !["target", "proptest-regressions"].contains(&n.as_str()))
         .collect();
     names.sort();
-    let may = ["Cargo.lock", "Cargo.toml", "LICENSE-APACHE", "LICENSE-MIT", "README.md", "benches", "src", "tests", "tools"];
+    let may =
+        ["Cargo.lock", "Cargo.toml", "LICENSE-APACHE", "LICENSE-MIT", "README.md", "benches", "src", "tests", "tools"];
     for name in names {
         assert!(may.contains(&name.as_str()), "{name} does not belong on the top level");
     }

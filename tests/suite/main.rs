@@ -5,3 +5,6 @@
 //! in order.
 
 mod layering;
+mod run;
+mod semantics;
+mod shared;

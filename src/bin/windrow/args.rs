@@ -198,7 +198,8 @@ fn size(text: &str) -> Result<usize> {
         "t" | "tb" | "tib" => 40,
         _ => return Err(Error::usage("a size is a number with a unit, such as 512MiB or 2GiB")),
     };
-    let number: f64 = text[..digits].parse().map_err(|_| Error::usage("a size is a number with a unit, such as 512MiB or 2GiB"))?;
+    let number: f64 =
+        text[..digits].parse().map_err(|_| Error::usage("a size is a number with a unit, such as 512MiB or 2GiB"))?;
     let bytes = number * f64::from(shift).exp2();
     if !(1.0..1e18).contains(&bytes) {
         return Err(Error::usage("a size is at least one byte and less than an exbibyte"));

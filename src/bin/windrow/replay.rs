@@ -43,7 +43,8 @@ pub fn run(args: Replay) -> Result<()> {
         if path == Path::new("-") {
             eprintln!("{json}");
         } else {
-            std::fs::write(path, json + "\n").map_err(|e| Error::output("cannot be written").in_file(path).because(e))?;
+            std::fs::write(path, json + "\n")
+                .map_err(|e| Error::output("cannot be written").in_file(path).because(e))?;
         }
     }
     Ok(())

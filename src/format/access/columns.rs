@@ -63,24 +63,14 @@ impl Column {
     ///
     /// # Errors
     /// The place of a fraction in an integer column.
-    pub(super) fn extend(
-        &mut self,
-        text: &[u8],
-        places: impl Iterator<Item = Place>,
-    ) -> Result<(), Place> {
-        let Column {
-            values,
-            nulls,
-            cast_failed,
-        } = self;
+    pub(super) fn extend(&mut self, text: &[u8], places: impl Iterator<Item = Place>) -> Result<(), Place> {
+        let Column { values, nulls, cast_failed } = self;
         match values {
             Values::Text(views) => {
                 for place in places {
                     // A place that has a value lies in the block, so its view is never refused.
                     let seen = place.value(text).is_some()
-                        && views
-                            .try_append_view(0, place.start, place.end - place.start)
-                            .is_ok();
+                        && views.try_append_view(0, place.start, place.end - place.start).is_ok();
                     if !seen {
                         views.append_null();
                     }
@@ -88,31 +78,18 @@ impl Column {
                 Ok(())
             }
             Values::Int64(values) => {
-                fill(values, nulls, cast_failed, text, places, |place, value| {
-                    integer(text, place, value)
-                })
+                fill(values, nulls, cast_failed, text, places, |place, value| integer(text, place, value))
             }
-            Values::Float64(values) => {
-                fill(values, nulls, cast_failed, text, places, |_, value| {
-                    fast_float2::parse(value).map_err(|_| Unfit::Cast)
-                })
-            }
-            Values::Boolean(values) => fill(
-                values,
-                nulls,
-                cast_failed,
-                text,
-                places,
-                |_, value| match value {
-                    b"true" => Ok(true),
-                    b"false" => Ok(false),
-                    _ => Err(Unfit::Cast),
-                },
-            ),
+            Values::Float64(values) => fill(values, nulls, cast_failed, text, places, |_, value| {
+                fast_float2::parse(value).map_err(|_| Unfit::Cast)
+            }),
+            Values::Boolean(values) => fill(values, nulls, cast_failed, text, places, |_, value| match value {
+                b"true" => Ok(true),
+                b"false" => Ok(false),
+                _ => Err(Unfit::Cast),
+            }),
             Values::Timestamp(values, format) => {
-                fill(values, nulls, cast_failed, text, places, |_, value| {
-                    format.parse_bytes(value).ok_or(Unfit::Cast)
-                })
+                fill(values, nulls, cast_failed, text, places, |_, value| format.parse_bytes(value).ok_or(Unfit::Cast))
             }
         }
     }

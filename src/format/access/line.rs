@@ -32,20 +32,13 @@ impl Place {
 
     #[inline]
     fn new(start: usize, end: usize) -> Place {
-        Place {
-            start: start as u32,
-            end: end as u32,
-        }
+        Place { start: start as u32, end: end as u32 }
     }
 
     /// The same, but missing if nothing is there: what stands between spaces cannot be an empty text.
     #[inline]
     fn unquoted(start: usize, end: usize) -> Place {
-        if start < end {
-            Place::new(start, end)
-        } else {
-            Place::MISSING
-        }
+        if start < end { Place::new(start, end) } else { Place::MISSING }
     }
 
     /// The place in the text, unless the field is missing or a lone `-`.
@@ -100,14 +93,8 @@ pub(super) fn quick(
             return None;
         }
         fields.set(FieldId::HOST, Place::unquoted(pos, pos + host));
-        fields.set(
-            FieldId::IDENTITY,
-            Place::unquoted(pos + host + 1, pos + identity),
-        );
-        fields.set(
-            FieldId::USER,
-            Place::unquoted(pos + identity + 1, bracket - 1),
-        );
+        fields.set(FieldId::IDENTITY, Place::unquoted(pos + host + 1, pos + identity));
+        fields.set(FieldId::USER, Place::unquoted(pos + identity + 1, bracket - 1));
     }
     // `[10/Oct/2000:13:55:36 -0700] "`
     let stamp: &[u8; 30] = text.get(bracket..)?.first_chunk()?;
@@ -161,10 +148,7 @@ pub(super) fn quick(
         return Some((end, time));
     }
     // `"referer" "user agent"`
-    for field in [FieldId::REFERER, FieldId::USER_AGENT]
-        .into_iter()
-        .take(cut.quoted)
-    {
+    for field in [FieldId::REFERER, FieldId::USER_AGENT].into_iter().take(cut.quoted) {
         if text.get(end..end + 2) != Some(b" \"") {
             return None;
         }
@@ -197,9 +181,8 @@ fn at_end(text: &[u8], at: usize) -> bool {
 fn usual(tail: &[u8; 16]) -> bool {
     const TEXT: u128 = u128::from_le_bytes(*b" HTTP/0.0\" 000 \0");
     // Digits may differ in their low half, the last byte in all of it.
-    const MASK: u128 = u128::from_le_bytes([
-        255, 255, 255, 255, 255, 255, 0xf0, 255, 0xf0, 255, 255, 0xf0, 0xf0, 0xf0, 255, 0,
-    ]);
+    const MASK: u128 =
+        u128::from_le_bytes([255, 255, 255, 255, 255, 255, 0xf0, 255, 0xf0, 255, 255, 0xf0, 0xf0, 0xf0, 255, 0]);
     u128::from_le_bytes(*tail) & MASK == TEXT & MASK && tail[11].is_ascii_digit()
 }
 
@@ -227,15 +210,12 @@ pub(super) fn careful(line: &[u8], base: usize, fields: &mut Fields) -> Result<(
         fields.set(field, Place::new(base + range.start, base + range.end));
     };
     let (head, time, mut at) = find_time(line)?;
-    for (field, range) in [
-        FieldId::HOST,
-        FieldId::IDENTITY,
-        FieldId::USER,
-        FieldId::TIME,
-    ]
-    .into_iter()
-    .zip([head.host, head.identity, head.user, time])
-    {
+    for (field, range) in [FieldId::HOST, FieldId::IDENTITY, FieldId::USER, FieldId::TIME].into_iter().zip([
+        head.host,
+        head.identity,
+        head.user,
+        time,
+    ]) {
         if !range.is_empty() {
             set(field, range);
         }
@@ -283,16 +263,16 @@ fn find_time(line: &[u8]) -> Result<(Head, Range<usize>, usize), &'static str> {
     const NO_TIME: &str = "no [time] in brackets";
     let host = memchr(b' ', line).ok_or(NO_TIME)?;
     let identity = memchr(b' ', &line[host + 1..]).ok_or(NO_TIME)? + host + 1;
-    let head = |user_end| Head {
-        host: 0..host,
-        identity: host + 1..identity,
-        user: identity + 1..user_end,
-    };
+    let head = |user_end| Head { host: 0..host, identity: host + 1..identity, user: identity + 1..user_end };
     let mut reason = NO_TIME;
     // The first bracket after three fields that closes before a request; each `]` is looked at once.
     let mut refused = 0;
     for open in memchr::memchr_iter(b'[', line) {
-        if open < identity + 2 || line[open - 1] != b' ' || open < refused {
+        if open == 0 || line[open - 1] != b' ' || open < refused {
+            continue;
+        }
+        if open < identity + 2 {
+            reason = "no host, identity and user before the time";
             continue;
         }
         let Some(close) = memchr(b']', &line[open..]) else {
@@ -366,17 +346,11 @@ fn request_parts(line: &[u8], request: Range<usize>) -> Option<[Range<usize>; 3]
     if spaces.next().is_some() {
         return None;
     }
-    let parts = [
-        request.start..first,
-        first + 1..second,
-        second + 1..request.end,
-    ];
+    let parts = [request.start..first, first + 1..second, second + 1..request.end];
     parts.iter().all(|part| !part.is_empty()).then_some(parts)
 }
 
 /// The end of the quoted field that starts at `from`: its quote, or the end of a line that is cut off.
 fn quoted_end(line: &[u8], from: usize) -> usize {
-    open_quotes(line, from)
-        .find(|quote| matches!(line.get(quote + 1), None | Some(b' ')))
-        .unwrap_or(line.len())
+    open_quotes(line, from).find(|quote| matches!(line.get(quote + 1), None | Some(b' '))).unwrap_or(line.len())
 }

@@ -10,43 +10,21 @@ use proptest::prelude::*;
 
 fn wanted(time: bool, fields: &[(&str, FieldType)]) -> Wanted {
     Wanted {
-        time: time.then(|| TimeField {
-            name: "time".into(),
-            format: TimeFormat::Auto,
-        }),
-        fields: fields
-            .iter()
-            .map(|(name, ty)| Field {
-                name: (*name).into(),
-                ty: *ty,
-            })
-            .collect(),
+        time: time.then(|| TimeField { name: "time".into(), format: TimeFormat::Auto }),
+        fields: fields.iter().map(|(name, ty)| Field { name: (*name).into(), ty: *ty }).collect(),
     }
 }
 
 fn block(text: &[u8]) -> TextBlock {
-    TextBlock {
-        data: text.to_vec().into(),
-        start: 0,
-        end: text.len(),
-        offset: 0,
-        max_record: 1 << 24,
-    }
+    TextBlock { data: text.to_vec().into(), start: 0, end: text.len(), offset: 0, max_record: 1 << 24 }
 }
 
 fn decode(wanted: &Wanted, text: &[u8]) -> Decoded {
-    AccessDecoder::new(wanted, true)
-        .unwrap()
-        .decode(&block(text))
-        .unwrap()
+    AccessDecoder::new(wanted, true).unwrap().decode(&block(text)).unwrap()
 }
 
 fn texts(column: &ArrayRef) -> Vec<Option<Vec<u8>>> {
-    column
-        .as_binary_view()
-        .iter()
-        .map(|v| v.map(<[u8]>::to_vec))
-        .collect()
+    column.as_binary_view().iter().map(|v| v.map(<[u8]>::to_vec)).collect()
 }
 
 fn all_texts() -> Vec<(&'static str, FieldType)> {
@@ -64,30 +42,26 @@ fn fields(line: &str) -> Vec<Option<String>> {
 /// The reason why a line is bad when its time is wanted.
 fn reason(line: &str) -> &'static str {
     let decoded = decode(&wanted(true, &[]), line.as_bytes());
-    assert_eq!(
-        (decoded.rows, decoded.bad.len(), decoded.lines),
-        (0, 1, 1),
-        "{line}"
-    );
+    assert_eq!((decoded.rows, decoded.bad.len(), decoded.lines), (0, 1, 1), "{line}");
     decoded.bad[0].reason
 }
 
 const ELASTIC: &str = r#"83.149.9.216 - - [17/May/2015:10:05:03 +0000] "GET /presentations/logstash-monitorama-2013/images/kibana-search.png HTTP/1.1" 200 203023 "http://semicomplete.com/presentations/logstash-monitorama-2013/" "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_9_1) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/32.0.1700.77 Safari/537.36""#;
 
 #[test]
-fn lines_of_public_suites() {
+fn shapes_of_real_lines() {
     let none = None::<&str>;
     for (line, want) in [
         (
-            r#"127.0.0.1 bob frank [10/Oct/2000:13:55:36 -0700] "GET /apache_pb.gif HTTP/1.0" 200 2326"#,
+            r#"10.1.2.3 id1 carol [10/Oct/2000:13:55:36 -0700] "GET /logo.gif HTTP/1.0" 200 2326"#,
             [
-                Some("127.0.0.1"),
-                Some("bob"),
-                Some("frank"),
+                Some("10.1.2.3"),
+                Some("id1"),
+                Some("carol"),
                 Some("10/Oct/2000:13:55:36 -0700"),
-                Some("GET /apache_pb.gif HTTP/1.0"),
+                Some("GET /logo.gif HTTP/1.0"),
                 Some("GET"),
-                Some("/apache_pb.gif"),
+                Some("/logo.gif"),
                 Some("HTTP/1.0"),
                 Some("200"),
                 Some("2326"),
@@ -98,29 +72,16 @@ fn lines_of_public_suites() {
         ("- - - - - - -", [none; 12]),
         (
             r#"- - - [2000-10-10T20:55:36Z] "-" - -"#,
-            [
-                none,
-                none,
-                none,
-                Some("2000-10-10T20:55:36Z"),
-                none,
-                none,
-                none,
-                none,
-                none,
-                none,
-                none,
-                none,
-            ],
+            [none, none, none, Some("2000-10-10T20:55:36Z"), none, none, none, none, none, none, none, none],
         ),
         (
-            r#"0.0.0.0 - - [04/Oct/2022:03:07:27 +0000] "]&\xDF\xBDV\xE7\xBB<\x10;\xA2b}\xDFM\x1D" 400 150 "" "-""#,
+            r#"::1 - - [04/Oct/2022:03:07:28 +0000] "\x16\x03[]{}\xFF;&\x01" 400 150 "" "-""#,
             [
-                Some("0.0.0.0"),
+                Some("::1"),
                 none,
                 none,
-                Some("04/Oct/2022:03:07:27 +0000"),
-                Some(r"]&\xDF\xBDV\xE7\xBB<\x10;\xA2b}\xDFM\x1D"),
+                Some("04/Oct/2022:03:07:28 +0000"),
+                Some(r"\x16\x03[]{}\xFF;&\x01"),
                 none,
                 none,
                 none,
@@ -131,37 +92,37 @@ fn lines_of_public_suites() {
             ],
         ),
         (
-            r#"83.149.9.216 - a.user [11/Jan/2020:23:05:27 +0100] "OPTIONS /remote.php/ HTTP/1.1" - 7908 "-" "monitoring-client (v2.2)""#,
+            r#"10.9.8.7 - d.user [12/Jan/2020:23:05:28 +0100] "OPTIONS /dav/ HTTP/1.1" - 7908 "-" "probe (v1.0)""#,
             [
-                Some("83.149.9.216"),
+                Some("10.9.8.7"),
                 none,
-                Some("a.user"),
-                Some("11/Jan/2020:23:05:27 +0100"),
-                Some("OPTIONS /remote.php/ HTTP/1.1"),
+                Some("d.user"),
+                Some("12/Jan/2020:23:05:28 +0100"),
+                Some("OPTIONS /dav/ HTTP/1.1"),
                 Some("OPTIONS"),
-                Some("/remote.php/"),
+                Some("/dav/"),
                 Some("HTTP/1.1"),
                 none,
                 Some("7908"),
                 none,
-                Some("monitoring-client (v2.2)"),
+                Some("probe (v1.0)"),
             ],
         ),
         (
-            r#"172.24.0.2 - alice [03/Jan/2025:16:42:58 +0000] "GET / HTTP/1.1" 200 615 "http://domain.tld/path" "curl/8.11.1" "1.2.3.4, 10.10.1.1""#,
+            r#"10.0.0.2 - erin [04/Jan/2025:16:42:59 +0000] "GET / HTTP/1.1" 200 615 "http://example.org/from" "curl/8.0" "10.4.3.2, 10.4.3.1""#,
             [
-                Some("172.24.0.2"),
+                Some("10.0.0.2"),
                 none,
-                Some("alice"),
-                Some("03/Jan/2025:16:42:58 +0000"),
+                Some("erin"),
+                Some("04/Jan/2025:16:42:59 +0000"),
                 Some("GET / HTTP/1.1"),
                 Some("GET"),
                 Some("/"),
                 Some("HTTP/1.1"),
                 Some("200"),
                 Some("615"),
-                Some("http://domain.tld/path"),
-                Some("curl/8.11.1"),
+                Some("http://example.org/from"),
+                Some("curl/8.0"),
             ],
         ),
         (
@@ -204,50 +165,22 @@ fn lines_of_public_suites() {
         assert_eq!(fields(&format!("{line}\r\n")), want, "{line} with CRLF");
     }
     let elastic = fields(ELASTIC);
-    assert_eq!(
-        elastic[10].as_deref(),
-        Some("http://semicomplete.com/presentations/logstash-monitorama-2013/")
-    );
-    assert!(
-        elastic[11]
-            .as_deref()
-            .is_some_and(|a| a.ends_with("Safari/537.36"))
-    );
+    assert_eq!(elastic[10].as_deref(), Some("http://semicomplete.com/presentations/logstash-monitorama-2013/"));
+    assert!(elastic[11].as_deref().is_some_and(|a| a.ends_with("Safari/537.36")));
 }
 
 #[test]
 fn bad_lines_say_why() {
     for (line, why) in [
         ("not a common log line", "no [time] in brackets"),
-        (
-            r#"2025/01/03 16:41:26 [error] 31#31: *3 open() "/x" failed"#,
-            "no [time] in brackets",
-        ),
-        (
-            r#"bastion.fdic.gov [30:09:36:04] "GET /x HTTP/1.0" 404"#,
-            "no [time] in brackets",
-        ),
-        ("Error line 1", "no [time] in brackets"),
-        (
-            "h - - [10/Oct/2000:13:55:36 -0700] GET",
-            "no request in quotes after the time",
-        ),
-        (
-            r#"h - - [10/Oct/2000:13:55:36 -0700] "GET / 200 5"#,
-            "no closing quote after the request",
-        ),
-        (
-            r#"h - - [10/Oct/2000:13:55:36 -0700] "GET / HTTP/1.0""#,
-            "no status after the request",
-        ),
-        (
-            r#"h - - [10/Oct/2000:13:55:36 -0700] "GET / HTTP/1.0" 404"#,
-            "no bytes after the status",
-        ),
-        (
-            r#"h - - [31/Feb/2000:13:55:36 -0700] "GET / HTTP/1.0" 404 5"#,
-            "no valid time",
-        ),
+        (r#"2025/01/03 16:41:27 [error] 7#7: *3 open() "/x" failed"#, "no host, identity and user before the time"),
+        (r#"host.example.org [30:09:36:04] "GET /x HTTP/1.0" 404"#, "no host, identity and user before the time"),
+        ("rubbish of 3 words", "no [time] in brackets"),
+        ("h - - [10/Oct/2000:13:55:36 -0700] GET", "no request in quotes after the time"),
+        (r#"h - - [10/Oct/2000:13:55:36 -0700] "GET / 200 5"#, "no closing quote after the request"),
+        (r#"h - - [10/Oct/2000:13:55:36 -0700] "GET / HTTP/1.0""#, "no status after the request"),
+        (r#"h - - [10/Oct/2000:13:55:36 -0700] "GET / HTTP/1.0" 404"#, "no bytes after the status"),
+        (r#"h - - [31/Feb/2000:13:55:36 -0700] "GET / HTTP/1.0" 404 5"#, "no valid time"),
         ("- - - - - - -", "no valid time"),
     ] {
         assert_eq!(reason(line), why, "{line}");
@@ -276,39 +209,17 @@ fn types_nulls_and_places() {
         log,
     );
     assert_eq!((decoded.rows, decoded.lines), (3, 6));
-    assert_eq!(
-        decoded.times,
-        [
-            971_211_336_000_000,
-            971_211_337_000_000,
-            971_211_338_000_000
-        ]
-    );
+    assert_eq!(decoded.times, [971_211_336_000_000, 971_211_337_000_000, 971_211_338_000_000]);
     let bad = &decoded.bad[0];
-    assert_eq!(
-        (bad.line, bad.len, &log[bad.start..bad.start + bad.len]),
-        (3, 7, &b"rubbish"[..])
-    );
+    assert_eq!((bad.line, bad.len, &log[bad.start..bad.start + bad.len]), (3, 7, &b"rubbish"[..]));
     let status = decoded.columns[0].as_primitive::<Int64Type>();
-    assert_eq!(
-        status.iter().collect::<Vec<_>>(),
-        [Some(200), None, Some(404)]
-    );
+    assert_eq!(status.iter().collect::<Vec<_>>(), [Some(200), None, Some(404)]);
     let bytes = decoded.columns[1].as_primitive::<Float64Type>();
-    assert_eq!(
-        bytes.iter().collect::<Vec<_>>(),
-        [None, Some(12.0), Some(9_223_372_036_854_775_808.0)]
-    );
-    assert!(
-        decoded.columns[2].nulls().is_none(),
-        "no validity without nulls"
-    );
+    assert_eq!(bytes.iter().collect::<Vec<_>>(), [None, Some(12.0), Some(9_223_372_036_854_775_808.0)]);
+    assert!(decoded.columns[2].nulls().is_none(), "no validity without nulls");
     assert_eq!(texts(&decoded.columns[2])[0].as_deref(), Some(&b"h"[..]));
     let times = decoded.columns[4].as_primitive::<TimestampMicrosecondType>();
-    assert_eq!(
-        (times.values(), times.timezone()),
-        (&decoded.times[..].to_vec().into(), Some("UTC"))
-    );
+    assert_eq!((times.values(), times.timezone()), (&decoded.times[..].to_vec().into(), Some("UTC")));
     assert_eq!(decoded.columns[5].null_count(), 2);
     // `abc`, the integer beyond i64, three hosts that are no booleans.
     assert_eq!(decoded.cast_failed, 5);
@@ -317,8 +228,7 @@ fn types_nulls_and_places() {
 #[test]
 fn a_fraction_among_integers_stops() {
     let line = b"h - - [10/Oct/2000:13:55:36 -0700] \"GET / HTTP/1.0\" 200 1.5\n";
-    let decoder =
-        AccessDecoder::new(&wanted(false, &[("bytes", FieldType::Int64)]), false).unwrap();
+    let decoder = AccessDecoder::new(&wanted(false, &[("bytes", FieldType::Int64)]), false).unwrap();
     let error = decoder.decode(&block(line)).unwrap_err();
     assert!(error.to_string().contains("--type bytes:float"), "{error}");
     assert_eq!(error.place().offset, Some(56));
@@ -338,33 +248,15 @@ fn unknown_fields_name_the_known() {
 #[test]
 fn long_lines_are_bad_and_lose_no_neighbour() {
     let good = r#"h - - [10/Oct/2000:13:55:36 -0700] "GET / HTTP/1.0" 200 5 "-" "-""#;
-    let log = format!(
-        "{good}\n{good} and more\n{good}\n{}",
-        " [ ] \"\\".repeat(200_000)
-    );
+    let log = format!("{good}\n{good} and more\n{good}\n{}", " [ ] \"\\".repeat(200_000));
     let mut block = block(log.as_bytes());
     block.max_record = good.len();
-    let decoded = AccessDecoder::new(&wanted(true, &[]), true)
-        .unwrap()
-        .decode(&block)
-        .unwrap();
+    let decoded = AccessDecoder::new(&wanted(true, &[]), true).unwrap().decode(&block).unwrap();
     assert_eq!((decoded.rows, decoded.bad.len(), decoded.lines), (2, 2, 4));
-    assert!(
-        decoded
-            .bad
-            .iter()
-            .all(|bad| bad.reason == "longer than the limit for a record")
-    );
+    assert!(decoded.bad.iter().all(|bad| bad.reason == "longer than the limit for a record"));
     block.max_record = usize::MAX;
-    let decoded = AccessDecoder::new(&wanted(true, &[]), true)
-        .unwrap()
-        .decode(&block)
-        .unwrap();
-    assert_eq!(
-        (decoded.rows, decoded.bad.len()),
-        (3, 1),
-        "and fast, whatever the line holds"
-    );
+    let decoded = AccessDecoder::new(&wanted(true, &[]), true).unwrap().decode(&block).unwrap();
+    assert_eq!((decoded.rows, decoded.bad.len()), (3, 1), "and fast, whatever the line holds");
 }
 
 /// A line of a log, usual or not.
@@ -373,7 +265,7 @@ fn line() -> impl Strategy<Value = Vec<u8>> {
     (
         pick(&["1.2.3.4", "host.example.org", "-", "::1", "a b"]),
         pick(&["-", "ident", ""]),
-        pick(&["-", "frank", "", "two words", "[x]", "a [b"]),
+        pick(&["-", "carol", "", "two words", "[x]", "a [b"]),
         pick(&[
             "[10/Oct/2000:13:55:36 -0700]",
             "[10/Oct/2000:13:55:37 -0700]",
@@ -404,19 +296,7 @@ fn line() -> impl Strategy<Value = Vec<u8>> {
             "\"GET / HTTP/1.1",
         ]),
         pick(&["200", "-", "404", "abc", "99", "2000", ":00", ""]),
-        pick(&[
-            "5",
-            "-",
-            "12345",
-            "12345678",
-            "123456789012",
-            "007",
-            "+5",
-            "x",
-            "99999999999999999999",
-            "5\t",
-            "",
-        ]),
+        pick(&["5", "-", "12345", "12345678", "123456789012", "007", "+5", "x", "99999999999999999999", "5\t", ""]),
         pick(&[
             "",
             " \"-\" \"-\"",
@@ -441,11 +321,7 @@ const SALT: &[u8] = b" \"[]\\-\r\n0:/\xff\0aG";
 fn log() -> impl Strategy<Value = Vec<u8>> {
     let usual = Just(ELASTIC.as_bytes().to_vec());
     let line = prop_oneof![2 => line(), 1 => usual];
-    let salted = (
-        line,
-        proptest::collection::vec((any::<u16>(), 0..SALT.len(), 0..3u8), 0..3),
-        0..8u8,
-    );
+    let salted = (line, proptest::collection::vec((any::<u16>(), 0..SALT.len(), 0..3u8), 0..3), 0..8u8);
     proptest::collection::vec(salted, 1..12).prop_map(|lines| {
         let mut log = Vec::new();
         for (mut line, salt, end) in lines {

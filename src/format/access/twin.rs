@@ -69,10 +69,8 @@ pub(super) fn twin(line: &[u8]) -> Option<Option<Texts>> {
     texts[2] = filled(&line[identity + 1..user]);
     texts[3] = filled(time);
     let rest = if rest[0] == b'"' {
-        let number =
-            |rest: &[u8]| past_spaces(rest).is_some_and(|r| r[0].is_ascii_digit() || r[0] == b'-');
-        let (request, after) =
-            closing(&rest[1..], number).or_else(|| closing(&rest[1..], |_| true))?;
+        let number = |rest: &[u8]| past_spaces(rest).is_some_and(|r| r[0].is_ascii_digit() || r[0] == b'-');
+        let (request, after) = closing(&rest[1..], number).or_else(|| closing(&rest[1..], |_| true))?;
         let parts: Vec<&[u8]> = request.split(|b| *b == b' ').collect();
         if parts.len() == 3 && parts.iter().all(|p| !p.is_empty()) {
             for (n, part) in parts.iter().enumerate() {
@@ -91,8 +89,7 @@ pub(super) fn twin(line: &[u8]) -> Option<Option<Texts>> {
     for text in &mut texts[10..] {
         let Some(next) = past_spaces(rest) else { break };
         if next[0] == b'"' {
-            let (value, after) =
-                closing(&next[1..], |r| r.is_empty() || r[0] == b' ').unwrap_or((&next[1..], b""));
+            let (value, after) = closing(&next[1..], |r| r.is_empty() || r[0] == b' ').unwrap_or((&next[1..], b""));
             *text = Some(value.to_vec());
             rest = after;
         } else if token(next).0 == b"-" {

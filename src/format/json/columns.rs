@@ -56,23 +56,18 @@ impl<'a> Clock<'a> {
                 let text = token.of(data);
                 if text != self.last.of(data) || self.last.kind == Kind::Absent {
                     self.last = token;
-                    self.time = parse_time(self.format, text);
+                    self.time = self.format.parse_bytes(text);
                 }
                 self.time
             }
             Kind::Escaped => {
                 scratch.clear();
                 unescape(token.of(data), scratch);
-                parse_time(self.format, scratch)
+                self.format.parse_bytes(scratch)
             }
             _ => None,
         }
     }
-}
-
-/// `text` as a time of `format`.
-pub(super) fn parse_time(format: &TimeFormat, text: &[u8]) -> Option<i64> {
-    super::interim::parse(format, text)
 }
 
 /// Values of a fixed width and which of them are null.

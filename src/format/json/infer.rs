@@ -4,7 +4,6 @@
 //! narrowest type that holds all its values. Only good records count. Reading a thousand records takes about a
 //! millisecond; paths and nesting are limited, so that maps with data for names cost no more.
 
-use super::columns::parse_time;
 use super::scan::{Fault, Kind, Scan, Token, unescape};
 use super::{BYTE_ORDER_MARK, number};
 use crate::format::{FieldType, TextBlock};
@@ -157,5 +156,5 @@ fn is_time(text: &[u8]) -> bool {
         b'T' => matches!(b, b'T' | b't' | b' '),
         s => b == s,
     };
-    text.len() > shape.len() && text.iter().zip(shape).all(fits) && parse_time(&TimeFormat::Auto, text).is_some()
+    text.len() > shape.len() && text.iter().zip(shape).all(fits) && TimeFormat::Auto.parse_bytes(text).is_some()
 }

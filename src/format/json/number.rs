@@ -96,11 +96,13 @@ pub(super) fn float(data: &[u8], start: usize, end: usize) -> Option<f64> {
         let point = first + whole + 1;
         // At most 8 + 7 digits: the mantissa and the power are exact, so that one division rounds correctly.
         let fraction = end.wrapping_sub(point);
-        if data[point - 1] == b'.' && (1..=7).contains(&fraction) && lanes::digits(data, point) == fraction {
-            if let Some(low) = short(data, point, fraction) {
-                let power = POWERS[fraction];
-                return Some(sign * ((value as f64 * power + low as f64) / power));
-            }
+        if data[point - 1] == b'.'
+            && (1..=7).contains(&fraction)
+            && lanes::digits(data, point) == fraction
+            && let Some(low) = short(data, point, fraction)
+        {
+            let power = POWERS[fraction];
+            return Some(sign * ((value as f64 * power + low as f64) / power));
         }
     }
     fast_float2::parse::<f64, _>(&data[start..end]).ok().filter(|v| v.is_finite())

@@ -146,7 +146,8 @@ impl<'a> Scan<'a> {
     /// `fault`, unless the line ends here.
     #[cold]
     fn fault<T>(&self, fault: Fault) -> Result<T, Fault> {
-        Err(if self.peek() == b'\n' { Fault::Truncated } else { fault })
+        let ended = Scan { ..*self }.space() == b'\n';
+        Err(if ended { Fault::Truncated } else { fault })
     }
 
     /// A string, from its opening quote.

@@ -15,9 +15,9 @@ mod sum;
 mod tables;
 mod text_extreme;
 
+pub(crate) use count_if::CountIf;
 pub use custom::{Aggregate, Value};
 pub(crate) use custom::{Custom, CustomOutput, Erased};
-pub(crate) use count_if::CountIf;
 pub(crate) use extreme::{Extreme, from_ordered_float};
 pub(crate) use nulls::Nulls;
 pub(crate) use sum::{FloatSum, IntSum};

@@ -1,8 +1,8 @@
 //! Several columns as one: the states of cells ([`Columns`]) and the tables of a window ([`ColumnTables`]).
 
 use super::{Column, Sliding};
-use crate::core::slide::WindowTable;
 use crate::core::panes::States;
+use crate::core::slide::WindowTable;
 use std::ops::Range;
 
 /// The primitive columns of a query, all of one length.
@@ -124,7 +124,9 @@ impl WindowTable<Columns> for ColumnTables {
     fn absorb(&mut self, ids: &[u32], cells: &Columns, range: Range<usize>) {
         for (table, cells) in self.tables.iter_mut().zip(&cells.columns) {
             match table {
-                Table::Inverse(column) | Table::Suffix { front: column, .. } => column.fold(ids, &**cells, range.clone()),
+                Table::Inverse(column) | Table::Suffix { front: column, .. } => {
+                    column.fold(ids, &**cells, range.clone())
+                }
             }
         }
     }

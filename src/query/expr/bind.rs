@@ -98,11 +98,7 @@ impl Binder<'_> {
 
     fn shown(&self, node: &Node) -> String {
         const LONGEST: usize = 60;
-        let shown = Shown {
-            node,
-            names: self.names,
-        }
-        .to_string();
+        let shown = Shown { node, names: self.names }.to_string();
         match shown.char_indices().nth(LONGEST) {
             Some((end, _)) => format!("{}...", &shown[..end]),
             None => shown,
@@ -121,38 +117,23 @@ impl Binder<'_> {
             Node::Float(x) => return Ok(constant(Const::Float(*x))),
             Node::Text(text) => return Ok(Typed::TextConst(text.clone())),
             Node::Field(i) => return Ok(self.field(*i)),
-            Node::And(list) => Cond::And(
-                list.iter()
-                    .map(|n| self.condition(n))
-                    .collect::<Result<_>>()?,
-            ),
-            Node::Or(list) => Cond::any(
-                list.iter()
-                    .map(|n| self.condition(n))
-                    .collect::<Result<_>>()?,
-            ),
+            Node::And(list) => Cond::And(list.iter().map(|n| self.condition(n)).collect::<Result<_>>()?),
+            Node::Or(list) => Cond::any(list.iter().map(|n| self.condition(n)).collect::<Result<_>>()?),
             Node::Not(a) => self.condition(a)?.negate(),
             Node::Is(a, want) => Cond::Is(Box::new(self.condition(a)?), *want),
             Node::IsNull(a) => match self.value(a)? {
                 Typed::Null => Cond::Constant(Some(true)),
-                Typed::Bool(Cond::Column(i)) | Typed::Num(Number::Column(i), _) => {
-                    Cond::ColumnIsNull(i)
-                }
+                Typed::Bool(Cond::Column(i)) | Typed::Num(Number::Column(i), _) => Cond::ColumnIsNull(i),
                 Typed::Text(i) | Typed::Time(i, _) => Cond::ColumnIsNull(i),
                 Typed::Bool(cond) => Cond::IsNull(Box::new(cond)),
-                Typed::TextConst(_) | Typed::Num(Number::Const(_), _) => {
-                    Cond::Constant(Some(false))
-                }
+                Typed::TextConst(_) | Typed::Num(Number::Const(_), _) => Cond::Constant(Some(false)),
                 Typed::Num(number, _) => Cond::NumberIsNull(Box::new(number)),
             },
             Node::Compare(op, a, b) => self.compare(*op, a, b)?,
             Node::Between(a, low, high) => {
                 // A boolean is refused here and below: a chain of them would double at every link.
                 self.refuse_boolean(a, "between")?;
-                Cond::And(vec![
-                    self.compare(Op::Ge, a, low)?,
-                    self.compare(Op::Le, a, high)?,
-                ])
+                Cond::And(vec![self.compare(Op::Ge, a, low)?, self.compare(Op::Le, a, high)?])
             }
             Node::In(a, list) => self.within(a, list)?,
             Node::Like(a, pattern) => self.like(a, pattern)?,
@@ -176,19 +157,11 @@ impl Binder<'_> {
     fn refuse_boolean(&self, node: &Node, what: &str) -> Result<()> {
         let boolean = match node {
             Node::Field(i) => self.sorts[*i] == Sort::Boolean,
-            Node::Null
-            | Node::Int(_)
-            | Node::Float(_)
-            | Node::Text(_)
-            | Node::Arith(..)
-            | Node::Negate(_) => false,
+            Node::Null | Node::Int(_) | Node::Float(_) | Node::Text(_) | Node::Arith(..) | Node::Negate(_) => false,
             _ => true,
         };
         if boolean {
-            return Err(self.fail(format!(
-                "{} is a boolean, which {what} does not take; use =",
-                self.shown(node)
-            )));
+            return Err(self.fail(format!("{} is a boolean, which {what} does not take; use =", self.shown(node))));
         }
         Ok(())
     }
@@ -200,9 +173,7 @@ impl Binder<'_> {
                 Cond::Constant(Some(op.holds(x.compare(y))))
             }
             (Typed::Num(x, range), Typed::Num(Number::Const(y), _)) => number_test(op, x, range, y),
-            (Typed::Num(Number::Const(x), _), Typed::Num(y, range)) => {
-                number_test(op.swapped(), y, range, x)
-            }
+            (Typed::Num(Number::Const(x), _), Typed::Num(y, range)) => number_test(op.swapped(), y, range, x),
             (Typed::Num(x, _), Typed::Num(y, _)) => {
                 let (base, negated) = Base::of(op);
                 Cond::Numbers(base, Box::new(x), Box::new(y)).negate_if(negated)
@@ -216,12 +187,8 @@ impl Binder<'_> {
                 let (base, negated) = Base::of(op);
                 Cond::Times(base, (i, unit), (j, other)).negate_if(negated)
             }
-            (Typed::Time(i, unit), Typed::TextConst(y)) => {
-                time_test(op, i, unit, self.instant(a, unit, &y)?)
-            }
-            (Typed::TextConst(x), Typed::Time(i, unit)) => {
-                time_test(op.swapped(), i, unit, self.instant(b, unit, &x)?)
-            }
+            (Typed::Time(i, unit), Typed::TextConst(y)) => time_test(op, i, unit, self.instant(a, unit, &y)?),
+            (Typed::TextConst(x), Typed::Time(i, unit)) => time_test(op.swapped(), i, unit, self.instant(b, unit, &x)?),
             (x, y) => return Err(self.mismatch(a, &x, b, &y)),
         })
     }
@@ -259,11 +226,7 @@ impl Binder<'_> {
         };
         // The field first, whatever stood first: it is what the reader knows.
         let literal = |n: &Node| !matches!(n, Node::Field(_));
-        let (a, x, b, y) = if literal(a) && !literal(b) {
-            (b, y, a, x)
-        } else {
-            (a, x, b, y)
-        };
+        let (a, x, b, y) = if literal(a) && !literal(b) { (b, y, a, x) } else { (a, x, b, y) };
         let (x, y) = (x.described(), y.described());
         let (a, b) = (self.shown(a), self.shown(b));
         self.fail(format!("{a} is {x}; {b} is {y}{advice}"))
@@ -271,12 +234,7 @@ impl Binder<'_> {
 
     fn within(&self, a: &Node, list: &[Node]) -> Result<Cond> {
         self.refuse_boolean(a, "in")?;
-        let literal = |n: &Node| {
-            matches!(
-                n,
-                Node::Int(_) | Node::Float(_) | Node::Text(_) | Node::Null
-            )
-        };
+        let literal = |n: &Node| matches!(n, Node::Int(_) | Node::Float(_) | Node::Text(_) | Node::Null);
         let (literals, others): (Vec<&Node>, Vec<&Node>) = list.iter().partition(|n| literal(n));
         let mut terms = Vec::new();
         let (mut numbers, mut texts, mut instants) = (Vec::new(), Vec::new(), Vec::new());
@@ -286,37 +244,23 @@ impl Binder<'_> {
                 (Typed::Null, _) | (_, Typed::Null) => terms.push(Cond::Constant(None)),
                 (Typed::Num(..), Typed::Num(Number::Const(c), _)) => numbers.push(c),
                 (Typed::Text(_), Typed::TextConst(text)) => texts.push(text.into_bytes().into()),
-                (Typed::Time(_, unit), Typed::TextConst(text)) => {
-                    instants.push(self.instant(a, *unit, &text)?)
-                }
-                (Typed::TextConst(_), Typed::TextConst(_)) => {
-                    terms.push(self.compare(Op::Eq, a, node)?)
-                }
+                (Typed::Time(_, unit), Typed::TextConst(text)) => instants.push(self.instant(a, *unit, &text)?),
+                (Typed::TextConst(_), Typed::TextConst(_)) => terms.push(self.compare(Op::Eq, a, node)?),
                 (x, y) => return Err(self.mismatch(a, x, node, &y)),
             }
         }
         match value {
             Typed::Num(number, range) if !numbers.is_empty() => match number {
                 Number::Const(c) => {
-                    terms.push(Cond::Constant(Some(
-                        numbers.iter().any(|n| c.compare(*n).is_eq()),
-                    )));
+                    terms.push(Cond::Constant(Some(numbers.iter().any(|n| c.compare(*n).is_eq()))));
                 }
                 number => terms.push(Cond::Number(Box::new(number), range.within(&numbers))),
             },
-            Typed::Text(i) if !texts.is_empty() => {
-                terms.push(Cond::Text(i, TextTest::within(texts)))
-            }
+            Typed::Text(i) if !texts.is_empty() => terms.push(Cond::Text(i, TextTest::within(texts))),
             Typed::Time(i, unit) if !instants.is_empty() => {
-                let ticks: Vec<Const> = instants
-                    .iter()
-                    .filter(|t| *t % unit == 0)
-                    .map(|t| Const::Int(t / unit))
-                    .collect();
-                terms.push(Cond::Number(
-                    Box::new(Number::Column(i)),
-                    Range::INT64.within(&ticks),
-                ));
+                let ticks: Vec<Const> =
+                    instants.iter().filter(|t| *t % unit == 0).map(|t| Const::Int(t / unit)).collect();
+                terms.push(Cond::Number(Box::new(Number::Column(i)), Range::INT64.within(&ticks)));
             }
             _ => {}
         }
@@ -331,10 +275,7 @@ impl Binder<'_> {
             Node::Text(text) => Like::new(text),
             Node::Null => return Ok(Cond::Constant(None)),
             other => {
-                return Err(self.fail(format!(
-                    "like takes a pattern in quotes; {} is none",
-                    self.shown(other)
-                )));
+                return Err(self.fail(format!("like takes a pattern in quotes; {} is none", self.shown(other))));
             }
         };
         match self.value(a)? {
@@ -354,11 +295,9 @@ impl Binder<'_> {
         match self.value(node)? {
             Typed::Null => Ok(None),
             Typed::Num(number, range) => Ok(Some((number, range))),
-            other => Err(self.fail(format!(
-                "{} is {}; arithmetic is for numbers",
-                self.shown(node),
-                other.described()
-            ))),
+            other => {
+                Err(self.fail(format!("{} is {}; arithmetic is for numbers", self.shown(node), other.described())))
+            }
         }
     }
 
@@ -374,13 +313,7 @@ impl Binder<'_> {
         }
         self.fits(&left, domain)?;
         self.fits(&right, domain)?;
-        let number = Number::Arith(
-            op,
-            Box::new(left),
-            Box::new(right),
-            domain,
-            Arc::from(self.shown(whole)),
-        );
+        let number = Number::Arith(op, Box::new(left), Box::new(right), domain, Arc::from(self.shown(whole)));
         Ok(Typed::Num(number, range_of(domain)))
     }
 
@@ -388,9 +321,7 @@ impl Binder<'_> {
     fn fits(&self, number: &Number, domain: Domain) -> Result<()> {
         match number {
             Number::Const(Const::Int(i)) if domain == Domain::Int && i64::try_from(*i).is_err() => {
-                Err(self.fail(format!(
-                    "{i} leaves the range of 64-bit integers; write {i}.0 to compute in floats"
-                )))
+                Err(self.fail(format!("{i} leaves the range of 64-bit integers; write {i}.0 to compute in floats")))
             }
             _ => Ok(()),
         }
@@ -421,10 +352,7 @@ impl Binder<'_> {
             Arith::Rem => a % b,
         };
         if i64::try_from(result).is_err() {
-            return Err(self.fail(format!(
-                "{} leaves the range of 64-bit integers",
-                self.shown(whole)
-            )));
+            return Err(self.fail(format!("{} leaves the range of 64-bit integers", self.shown(whole))));
         }
         Ok(constant(Const::Int(result)))
     }
@@ -433,11 +361,7 @@ impl Binder<'_> {
         let Some((number, range)) = self.operand(a)? else {
             return Ok(Typed::Null);
         };
-        let domain = if range == Range::Float {
-            Domain::Float
-        } else {
-            Domain::Int
-        };
+        let domain = if range == Range::Float { Domain::Float } else { Domain::Int };
         Ok(match number {
             Number::Const(Const::Int(i)) => {
                 let negated = Const::Int(i.saturating_neg());
@@ -447,10 +371,7 @@ impl Binder<'_> {
             Number::Const(Const::Float(x)) => constant(Const::Float(-x)),
             number => {
                 let shown = Arc::from(self.shown(whole));
-                Typed::Num(
-                    Number::Negate(Box::new(number), domain, shown),
-                    range_of(domain),
-                )
+                Typed::Num(Number::Negate(Box::new(number), domain, shown), range_of(domain))
             }
         })
     }
@@ -477,11 +398,7 @@ fn number_test(op: Op, number: Number, range: Range, bound: Const) -> Cond {
 }
 
 fn text_test(op: Op, column: usize, literal: String) -> Cond {
-    let (op, negated) = if op == Op::Ne {
-        (Op::Eq, true)
-    } else {
-        (op, false)
-    };
+    let (op, negated) = if op == Op::Ne { (Op::Eq, true) } else { (op, false) };
     Cond::Text(column, TextTest::Compare(op, literal.into_bytes().into())).negate_if(negated)
 }
 

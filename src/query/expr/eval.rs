@@ -13,9 +13,7 @@ use arrow_arith::boolean::{and_kleene, is_null, not, or_kleene};
 use arrow_arith::numeric;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type};
-use arrow_array::{
-    Array, ArrayRef, BooleanArray, Datum, Float64Array, Int64Array, Scalar, new_null_array,
-};
+use arrow_array::{Array, ArrayRef, BooleanArray, Datum, Float64Array, Int64Array, Scalar, new_null_array};
 use arrow_buffer::{BooleanBuffer, NullBuffer};
 use arrow_cast::{CastOptions, cast, cast_with_options};
 use arrow_schema::{ArrowError, DataType};
@@ -32,12 +30,8 @@ impl Batch<'_> {
     pub(super) fn condition(&self, cond: &Cond) -> Result<BooleanArray> {
         Ok(match cond {
             Cond::Constant(None) => BooleanArray::new_null(self.rows),
-            Cond::Constant(Some(true)) => {
-                BooleanArray::new(BooleanBuffer::new_set(self.rows), None)
-            }
-            Cond::Constant(Some(false)) => {
-                BooleanArray::new(BooleanBuffer::new_unset(self.rows), None)
-            }
+            Cond::Constant(Some(true)) => BooleanArray::new(BooleanBuffer::new_set(self.rows), None),
+            Cond::Constant(Some(false)) => BooleanArray::new(BooleanBuffer::new_unset(self.rows), None),
             Cond::Column(i) => self.columns[*i].as_boolean().clone(),
             Cond::And(list) => self.fold(list, true, and_kleene)?,
             Cond::Or(list) => self.fold(list, false, or_kleene)?,
@@ -51,10 +45,7 @@ impl Batch<'_> {
             Cond::Is(inner, want) => {
                 let (values, nulls) = self.condition(inner)?.into_parts();
                 let values = if *want { values } else { !&values };
-                BooleanArray::new(
-                    nulls.map_or_else(|| values.clone(), |n| &values & n.inner()),
-                    None,
-                )
+                BooleanArray::new(nulls.map_or_else(|| values.clone(), |n| &values & n.inner()), None)
             }
             Cond::Number(value, test) => {
                 let value = self.number(value)?;
@@ -128,10 +119,7 @@ impl Batch<'_> {
             return Ok(array);
         }
         // Only large unsigned integers can fail.
-        let checked = CastOptions {
-            safe: false,
-            ..CastOptions::default()
-        };
+        let checked = CastOptions { safe: false, ..CastOptions::default() };
         cast_with_options(&array, &ty, &checked).map_err(|_| overflow(shown))
     }
 
@@ -140,9 +128,7 @@ impl Batch<'_> {
         let array = self.number(number)?;
         Ok(match array.data_type() {
             DataType::UInt64 => Numbers::Uint(array.as_primitive().clone()),
-            ty if ty.is_integer() => {
-                Numbers::Int(cast(&array, &DataType::Int64)?.as_primitive().clone())
-            }
+            ty if ty.is_integer() => Numbers::Int(cast(&array, &DataType::Int64)?.as_primitive().clone()),
             _ => Numbers::Float(cast(&array, &DataType::Float64)?.as_primitive().clone()),
         })
     }
@@ -151,33 +137,16 @@ impl Batch<'_> {
         let ticks = |i: usize| -> Result<Int64Array> {
             let column = &self.columns[i];
             let narrow = *column.data_type() == DataType::Date32;
-            let column = if narrow {
-                cast(column, &DataType::Int32)?
-            } else {
-                Arc::clone(column)
-            };
+            let column = if narrow { cast(column, &DataType::Int32)? } else { Arc::clone(column) };
             Ok(cast(&column, &DataType::Int64)?.as_primitive().clone())
         };
         let (a, b) = (ticks(left.0)?, ticks(right.0)?);
         let nulls = NullBuffer::union(a.nulls(), b.nulls());
-        Ok(BooleanArray::new(
-            number::compare_scaled(base, (&a, left.1), (&b, right.1)),
-            nulls,
-        ))
+        Ok(BooleanArray::new(number::compare_scaled(base, (&a, left.1), (&b, right.1)), nulls))
     }
 
-    fn arith(
-        &self,
-        op: Arith,
-        a: &Number,
-        b: &Number,
-        domain: Domain,
-        shown: &str,
-    ) -> Result<ArrayRef> {
-        let (a, b) = (
-            self.operand(a, domain, shown)?,
-            self.operand(b, domain, shown)?,
-        );
+    fn arith(&self, op: Arith, a: &Number, b: &Number, domain: Domain, shown: &str) -> Result<ArrayRef> {
+        let (a, b) = (self.operand(a, domain, shown)?, self.operand(b, domain, shown)?);
         let result = match op {
             Arith::Add => numeric::add(a.as_ref(), b.as_ref()),
             Arith::Sub => numeric::sub(a.as_ref(), b.as_ref()),
@@ -185,19 +154,11 @@ impl Batch<'_> {
             Arith::Div | Arith::Rem => {
                 let (divisor, scalar) = b.get();
                 let divisor = without_zeros(divisor)?;
-                let divide = if op == Arith::Div {
-                    numeric::div
-                } else {
-                    numeric::rem
-                };
+                let divide = if op == Arith::Div { numeric::div } else { numeric::rem };
                 if scalar && divisor.is_null(0) {
                     return Ok(new_null_array(divisor.data_type(), self.rows));
                 }
-                if scalar {
-                    divide(a.as_ref(), &Scalar::new(divisor))
-                } else {
-                    divide(a.as_ref(), &divisor)
-                }
+                if scalar { divide(a.as_ref(), &Scalar::new(divisor)) } else { divide(a.as_ref(), &divisor) }
             }
         };
         result.map_err(|_| overflow(shown))
@@ -206,9 +167,7 @@ impl Batch<'_> {
     /// An operand of arithmetic: a literal stays one value.
     fn operand(&self, number: &Number, domain: Domain, shown: &str) -> Result<Box<dyn Datum>> {
         Ok(match (number, domain) {
-            (Number::Const(Const::Int(i)), Domain::Int) => {
-                Box::new(Int64Array::new_scalar(*i as i64))
-            }
+            (Number::Const(Const::Int(i)), Domain::Int) => Box::new(Int64Array::new_scalar(*i as i64)),
             (Number::Const(c), _) => Box::new(Float64Array::new_scalar(c.as_f64())),
             _ => Box::new(self.number_in(number, domain, shown)?),
         })
@@ -245,7 +204,5 @@ fn compare_bits(op: Op, a: &BooleanBuffer, b: &BooleanBuffer) -> BooleanBuffer {
 }
 
 fn overflow(shown: &str) -> Error {
-    Error::data(format!(
-        "{shown} leaves the range of 64-bit integers; make one of its numbers a float, such as 1.0"
-    ))
+    Error::data(format!("{shown} leaves the range of 64-bit integers; make one of its numbers a float, such as 1.0"))
 }

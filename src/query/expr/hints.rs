@@ -7,10 +7,7 @@ use super::tree::Node;
 
 /// The hint of each of `fields` fields.
 pub(super) fn hints(root: &Node, fields: usize) -> Vec<Hint> {
-    let mut known = Known {
-        found: vec![None; fields],
-        same: (0..fields).collect(),
-    };
+    let mut known = Known { found: vec![None; fields], same: (0..fields).collect() };
     known.condition(root);
     (0..fields)
         .map(|field| {

@@ -17,10 +17,7 @@ pub(super) fn parse_instant(text: &str) -> Option<i128> {
     let mut nanos = 0;
     if !rest.0.is_empty() {
         rest.any_of(b"Tt ")?;
-        let (hour, minute) = (
-            rest.digits(2)?,
-            rest.expect(b':').and_then(|()| rest.digits(2))?,
-        );
+        let (hour, minute) = (rest.digits(2)?, rest.expect(b':').and_then(|()| rest.digits(2))?);
         let second = if rest.expect(b':').is_some() {
             let second = rest.digits(2)?;
             if rest.any_of(b".,").is_some() {
@@ -55,23 +52,14 @@ impl Rest<'_> {
 
     fn digits(&mut self, n: usize) -> Option<i64> {
         let (digits, rest) = self.0.split_at_checked(n)?;
-        let value = digits.iter().try_fold(0, |sum, b| {
-            b.is_ascii_digit().then(|| sum * 10 + i64::from(b - b'0'))
-        })?;
+        let value = digits.iter().try_fold(0, |sum, b| b.is_ascii_digit().then(|| sum * 10 + i64::from(b - b'0')))?;
         self.0 = rest;
         Some(value)
     }
 
     fn fraction(&mut self) -> Option<i64> {
         let n = self.0.iter().take_while(|b| b.is_ascii_digit()).count();
-        let nanos = (0..9).fold(0, |sum, i| {
-            sum * 10
-                + if i < n {
-                    i64::from(self.0[i] - b'0')
-                } else {
-                    0
-                }
-        });
+        let nanos = (0..9).fold(0, |sum, i| sum * 10 + if i < n { i64::from(self.0[i] - b'0') } else { 0 });
         self.0 = &self.0[n..];
         (n > 0).then_some(nanos)
     }
@@ -97,8 +85,7 @@ impl Rest<'_> {
                 self.digits(2)?
             }
         };
-        (self.0.is_empty() && hours <= 18 && minutes <= 59)
-            .then_some(sign * (hours * 3600 + minutes * 60))
+        (self.0.is_empty() && hours <= 18 && minutes <= 59).then_some(sign * (hours * 3600 + minutes * 60))
     }
 }
 

@@ -102,7 +102,5 @@ fn width(text: &[u8]) -> usize {
     if text[0] < 0x80 {
         return 1;
     }
-    (2..=4.min(text.len()))
-        .find(|n| std::str::from_utf8(&text[..*n]).is_ok())
-        .unwrap_or(1)
+    (2..=4.min(text.len())).find(|n| std::str::from_utf8(&text[..*n]).is_ok()).unwrap_or(1)
 }

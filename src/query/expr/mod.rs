@@ -4,7 +4,8 @@
 //! false or null for each row of a batch. Invariants: comparison is exact (SEMANTICS §3: integers and floats as real
 //! numbers, −0 = 0, NaN greater than every number and equal to itself, text bytewise); logic is SQL's, of three values;
 //! nothing is decided per row that can be decided per expression; no text, however long or deep, overflows the stack.
-//! Cost: a comparison is one pass over the column's values (below, for 65,536 rows), nothing is allocated per row.
+//! Cost: a comparison is one pass over the column's values, 0.1 to 0.5 ns per row for numbers against a literal, 0.5 to 1
+//! for text that is equal or not, 3 to 20 for `like`; nothing is allocated per row.
 //!
 //! # The language
 //! - comparisons `= == <> != < <= > >=` of fields and literals, either way round, and of fields with each other;
@@ -99,11 +100,7 @@ impl Expr {
     /// ```
     pub fn parse(text: &str) -> Result<Expr> {
         let (root, names) = parse::parse(text)?;
-        Ok(Expr {
-            text: text.to_owned(),
-            root,
-            names,
-        })
+        Ok(Expr { text: text.to_owned(), root, names })
     }
 
     /// The fields it names, each once, in the order of their first mention.
@@ -128,10 +125,7 @@ impl Expr {
     /// # Ok::<(), windrow::Error>(())
     /// ```
     pub fn type_hints(&self) -> Vec<(String, Hint)> {
-        self.fields()
-            .into_iter()
-            .zip(hints::hints(&self.root, self.names.len()))
-            .collect()
+        self.fields().into_iter().zip(hints::hints(&self.root, self.names.len())).collect()
     }
 
     /// The predicate for fields of the types that `lookup` gives. `known` are names to suggest for one that `lookup` does
@@ -155,19 +149,10 @@ impl Expr {
     /// );
     /// # Ok::<(), windrow::Error>(())
     /// ```
-    pub fn bind(
-        &self,
-        lookup: &dyn Fn(&str) -> Option<DataType>,
-        known: &[String],
-    ) -> Result<Predicate> {
+    pub fn bind(&self, lookup: &dyn Fn(&str) -> Option<DataType>, known: &[String]) -> Result<Predicate> {
         let (mut types, mut sorts) = (Vec::new(), Vec::new());
         for name in &self.names {
-            let fail = |what| {
-                Error::usage(format!(
-                    "in the expression {}: {what}",
-                    parse::quoted(&self.text)
-                ))
-            };
+            let fail = |what| Error::usage(format!("in the expression {}: {what}", parse::quoted(&self.text)));
             let ty = lookup(&name.name).ok_or_else(|| fail(names::unknown(name, known)))?;
             let sort = bind::sort_of(&ty).ok_or_else(|| {
                 fail(format!(
@@ -179,24 +164,14 @@ impl Expr {
             types.push(ty);
             sorts.push(sort);
         }
-        let binder = bind::Binder {
-            text: &self.text,
-            names: &self.names,
-            sorts: &sorts,
-        };
+        let binder = bind::Binder { text: &self.text, names: &self.names, sorts: &sorts };
         let cond = binder.condition(&self.root)?;
         // Dictionaries of text are tested entry by entry; others are unpacked.
         let unpack = |(ty, sort): (&DataType, &bind::Sort)| {
-            matches!(ty, DataType::Dictionary(..))
-                && !matches!(sort, bind::Sort::Text | bind::Sort::Null)
+            matches!(ty, DataType::Dictionary(..)) && !matches!(sort, bind::Sort::Text | bind::Sort::Null)
         };
         let unpacks = types.iter().zip(&sorts).map(unpack).collect();
-        Ok(Predicate {
-            fields: self.fields(),
-            types,
-            unpacks,
-            cond,
-        })
+        Ok(Predicate { fields: self.fields(), types, unpacks, cond })
     }
 }
 
@@ -240,10 +215,7 @@ impl Predicate {
                 )));
             }
             if column.len() != rows {
-                return Err(Error::data(format!(
-                    "{name} has {} values for {rows} rows",
-                    column.len()
-                )));
+                return Err(Error::data(format!("{name} has {} values for {rows} rows", column.len())));
             }
         }
         if !self.unpacks.contains(&true) {
@@ -251,18 +223,8 @@ impl Predicate {
         }
         let columns = columns.iter().zip(&self.unpacks);
         let columns: Vec<ArrayRef> = columns
-            .map(|(c, unpack)| {
-                if *unpack {
-                    eval::unpacked(c)
-                } else {
-                    Ok(c.clone())
-                }
-            })
+            .map(|(c, unpack)| if *unpack { eval::unpacked(c) } else { Ok(c.clone()) })
             .collect::<Result<_>>()?;
-        eval::Batch {
-            columns: &columns,
-            rows,
-        }
-        .condition(&self.cond)
+        eval::Batch { columns: &columns, rows }.condition(&self.cond)
     }
 }

@@ -10,10 +10,7 @@ const LISTED: usize = 12;
 /// The sentence for `name`, which is not among `known`.
 pub(super) fn unknown(name: &Name, known: &[String]) -> String {
     let mut sentence = format!("there is no field {}", name.name);
-    if let Some(same) = known
-        .iter()
-        .find(|k| k.to_lowercase() == name.name.to_lowercase())
-    {
+    if let Some(same) = known.iter().find(|k| k.to_lowercase() == name.name.to_lowercase()) {
         sentence += &format!("; names are case-sensitive, there is {same}");
     } else {
         let near = near(&name.name, known);
@@ -32,21 +29,15 @@ pub(super) fn unknown(name: &Name, known: &[String]) -> String {
 fn near<'a>(name: &str, known: &'a [String]) -> Vec<&'a str> {
     // A third of its letters: of one or two, everything would be near.
     let most = name.chars().count() / 3;
-    let mut near: Vec<(usize, &str)> = known
-        .iter()
-        .map(|k| (distance(name, k, most), k.as_str()))
-        .filter(|(d, _)| *d <= most)
-        .collect();
+    let mut near: Vec<(usize, &str)> =
+        known.iter().map(|k| (distance(name, k, most), k.as_str())).filter(|(d, _)| *d <= most).collect();
     near.sort();
     near.into_iter().take(SUGGESTED).map(|(_, k)| k).collect()
 }
 
 /// Letters to insert, delete or replace between two names, case aside; more than `most` is `most + 1`.
 fn distance(a: &str, b: &str, most: usize) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (
-        a.to_lowercase().chars().collect(),
-        b.to_lowercase().chars().collect(),
-    );
+    let (a, b): (Vec<char>, Vec<char>) = (a.to_lowercase().chars().collect(), b.to_lowercase().chars().collect());
     if a.len().abs_diff(b.len()) > most {
         return most + 1;
     }

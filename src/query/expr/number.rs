@@ -11,17 +11,17 @@ use super::tree::Op;
 use crate::{Error, Result};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
-    Date32Type, Date64Type, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
-    Int64Type, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
-    TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    Date32Type, Date64Type, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+    TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type,
+    UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow_array::{Array, Float64Array, Int64Array, UInt64Array};
 use arrow_buffer::{BooleanBuffer, Buffer};
 use arrow_schema::{DataType, TimeUnit};
 use std::cmp::Ordering;
 
-/// Up to here a list is searched one by one, above by halving.
-const SHORT_LIST: usize = 16;
+/// Up to here a list is one pass for each of its numbers, above a search by halving for each row.
+const SHORT_LIST: usize = 8;
 
 /// A number that does not depend on the row.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -50,8 +50,7 @@ impl Const {
 
 /// NaN last and equal to itself, −0 = 0.
 fn compare_floats(a: f64, b: f64) -> Ordering {
-    a.partial_cmp(&b)
-        .unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
+    a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
 }
 
 /// An integer against a float, no bit lost.
@@ -62,17 +61,15 @@ fn compare_int_float(i: i128, x: f64) -> Ordering {
     }
     // `as` saturates: beyond 128 bits every integer lies on the near side of x, except that i128::MIN is a float.
     let whole = x.trunc();
-    i.cmp(&(whole as i128))
-        .then_with(|| whole.partial_cmp(&x).unwrap_or(Ordering::Equal))
-        .then_with(|| {
-            if x >= 2f64.powi(127) {
-                Ordering::Less
-            } else if x < -(2f64.powi(127)) {
-                Ordering::Greater
-            } else {
-                Ordering::Equal
-            }
-        })
+    i.cmp(&(whole as i128)).then_with(|| whole.partial_cmp(&x).unwrap_or(Ordering::Equal)).then_with(|| {
+        if x >= 2f64.powi(127) {
+            Ordering::Less
+        } else if x < -(2f64.powi(127)) {
+            Ordering::Greater
+        } else {
+            Ordering::Equal
+        }
+    })
 }
 
 /// What is asked of each value of a column. Integer bounds lie within the column's type.
@@ -165,26 +162,11 @@ impl Range {
         let equal = list.iter().map(|c| self.test(Base::Eq, *c));
         match self {
             Range::Int(..) => NumberTest::within(
-                equal
-                    .filter_map(|t| {
-                        if let NumberTest::IntEq(i) = t {
-                            Some(i)
-                        } else {
-                            None
-                        }
-                    })
-                    .collect(),
+                equal.filter_map(|t| if let NumberTest::IntEq(i) = t { Some(i) } else { None }).collect(),
             ),
             Range::Float => {
-                let mut floats: Vec<f64> = equal
-                    .filter_map(|t| {
-                        if let NumberTest::FloatEq(x) = t {
-                            Some(x)
-                        } else {
-                            None
-                        }
-                    })
-                    .collect();
+                let mut floats: Vec<f64> =
+                    equal.filter_map(|t| if let NumberTest::FloatEq(x) = t { Some(x) } else { None }).collect();
                 floats.sort_unstable_by(|a, b| compare_floats(*a, *b));
                 floats.dedup();
                 NumberTest::FloatIn(floats)
@@ -220,30 +202,31 @@ fn float_test(base: Base, bound: Const) -> NumberTest {
     match (base, order) {
         (Base::Eq, Ordering::Equal) => NumberTest::FloatEq(x),
         (Base::Eq, _) => NumberTest::Always(false),
-        (Base::Lt, Ordering::Less | Ordering::Equal) | (Base::Le, Ordering::Less) => {
-            NumberTest::FloatLt(x)
-        }
+        (Base::Lt, Ordering::Less | Ordering::Equal) | (Base::Le, Ordering::Less) => NumberTest::FloatLt(x),
         (Base::Le, _) | (Base::Lt, Ordering::Greater) => NumberTest::FloatLe(x),
     }
 }
 
 /// `test` of each of `values`, 64 to a word.
+///
+/// First a byte for each, a loop that vector instructions take; then eight bytes to eight bits by one multiplication,
+/// which moves bit 0 of byte `i` to bit `56 + i`. Against setting bit by bit, ns per row on Zen 4 with SSE2 only: 0.13
+/// for 0.58 of one byte, 0.19 for 0.34 of four, 0.42 either way of eight (19 GB/s).
 #[inline]
 pub(super) fn pack<T: Copy>(values: &[T], test: impl Fn(T) -> bool) -> BooleanBuffer {
-    let mut words = Vec::with_capacity(values.len().div_ceil(64));
-    words.extend(values.chunks(64).map(|chunk| {
-        let word = |word, (bit, value): (usize, &T)| word | u64::from(test(*value)) << bit;
-        // The length of a full chunk is known to the compiler.
-        match <&[T; 64]>::try_from(chunk) {
-            Ok(chunk) => chunk.iter().enumerate().fold(0, word),
-            Err(_) => chunk.iter().enumerate().fold(0, word),
+    const GATHER: u64 = 0x0102_0408_1020_4080;
+    let mut bits = Vec::with_capacity(values.len().div_ceil(64) * 8);
+    let mut flags = [0u8; 64];
+    for chunk in values.chunks(64) {
+        for (flag, value) in flags.iter_mut().zip(chunk) {
+            *flag = u8::from(test(*value));
         }
-    }));
-    // Buffers are little-endian, as bit maps are defined.
-    if cfg!(target_endian = "big") {
-        words.iter_mut().for_each(|w| *w = w.swap_bytes());
+        flags[chunk.len()..].fill(0);
+        for eight in flags.as_chunks::<8>().0 {
+            bits.push((u64::from_le_bytes(*eight).wrapping_mul(GATHER) >> 56) as u8);
+        }
     }
-    BooleanBuffer::new(Buffer::from_vec(words), 0, values.len())
+    BooleanBuffer::new(Buffer::from_vec(bits), 0, values.len())
 }
 
 /// `test` of every row of `array`; rows that are null hold anything.
@@ -268,21 +251,11 @@ pub(super) fn test_column(array: &dyn Array, test: &NumberTest) -> Result<Boolea
         DataType::Timestamp(TimeUnit::Nanosecond, _) => ints!(TimestampNanosecondType),
         DataType::Date32 => ints!(Date32Type),
         DataType::Date64 => ints!(Date64Type),
-        DataType::Float16 => test_floats(
-            array.as_primitive::<Float16Type>().values(),
-            |v| v.to_f64(),
-            test,
-        ),
-        DataType::Float32 => test_floats(
-            array.as_primitive::<Float32Type>().values(),
-            f64::from,
-            test,
-        ),
+        DataType::Float16 => test_floats(array.as_primitive::<Float16Type>().values(), |v| v.to_f64(), test),
+        DataType::Float32 => test_floats(array.as_primitive::<Float32Type>().values(), f64::from, test),
         DataType::Float64 => test_floats(array.as_primitive::<Float64Type>().values(), |v| v, test),
         other => {
-            return Err(Error::data(format!(
-                "a column of {other} was bound as a number"
-            )));
+            return Err(Error::data(format!("a column of {other} was bound as a number")));
         }
     })
 }
@@ -301,9 +274,7 @@ fn test_ints<T: Copy + Ord + TryFrom<i128>>(values: &[T], test: &NumberTest) -> 
         NumberTest::IntIn(list) => {
             let list: Vec<T> = list.iter().filter_map(native).collect();
             if list.len() <= SHORT_LIST {
-                pack(values, |v| {
-                    list.iter().fold(false, |found, x| found | (v == *x))
-                })
+                either(values.len(), &list, |x| pack(values, |v| v == *x))
             } else {
                 pack(values, |v| list.binary_search(&v).is_ok())
             }
@@ -311,6 +282,11 @@ fn test_ints<T: Copy + Ord + TryFrom<i128>>(values: &[T], test: &NumberTest) -> 
         NumberTest::Always(true) => BooleanBuffer::new_set(values.len()),
         _ => BooleanBuffer::new_unset(values.len()),
     }
+}
+
+/// The rows that pass for one of `list`.
+fn either<T>(rows: usize, list: &[T], pass: impl Fn(&T) -> BooleanBuffer) -> BooleanBuffer {
+    list.iter().map(pass).reduce(|a, b| &a | &b).unwrap_or_else(|| BooleanBuffer::new_unset(rows))
 }
 
 fn test_floats<T: Copy>(values: &[T], wide: impl Fn(T) -> f64, test: &NumberTest) -> BooleanBuffer {
@@ -322,15 +298,10 @@ fn test_floats<T: Copy>(values: &[T], wide: impl Fn(T) -> f64, test: &NumberTest
         NumberTest::FloatLe(bound) => pack(values, |v| wide(v) <= *bound),
         NumberTest::FloatLt(bound) => pack(values, |v| wide(v) < *bound),
         NumberTest::FloatEq(bound) => pack(values, |v| wide(v) == *bound),
-        NumberTest::FloatIn(list) if list.len() <= SHORT_LIST => pack(values, |v| {
-            list.iter().fold(false, |found, x| {
-                found | compare_floats(wide(v), *x).is_eq()
-            })
-        }),
-        NumberTest::FloatIn(list) => pack(values, |v| {
-            list.binary_search_by(|x| compare_floats(*x, wide(v)))
-                .is_ok()
-        }),
+        NumberTest::FloatIn(list) if list.len() <= SHORT_LIST => {
+            either(values.len(), list, |x| pack(values, |v| compare_floats(wide(v), *x).is_eq()))
+        }
+        NumberTest::FloatIn(list) => pack(values, |v| list.binary_search_by(|x| compare_floats(*x, wide(v))).is_ok()),
         NumberTest::Always(true) => BooleanBuffer::new_set(values.len()),
         _ => BooleanBuffer::new_unset(values.len()),
     }
@@ -357,11 +328,7 @@ impl Numbers {
 pub(super) fn compare_columns(base: Base, left: &Numbers, right: &Numbers) -> BooleanBuffer {
     use Numbers::{Float, Int, Uint};
     let ints = |i: i64, u: u64| {
-        if i < 0 {
-            Ordering::Less
-        } else {
-            (i as u64).cmp(&u)
-        }
+        if i < 0 { Ordering::Less } else { (i as u64).cmp(&u) }
     };
     let signed = |i: i64, x: f64| {
         if x >= -(2f64.powi(63)) && x < 2f64.powi(63) {
@@ -381,31 +348,18 @@ pub(super) fn compare_columns(base: Base, left: &Numbers, right: &Numbers) -> Bo
         (Int(a), Float(b)) => zip(base, a.values(), b.values(), signed),
         (Float(a), Int(b)) => zip(base, a.values(), b.values(), |x, i| signed(i, x).reverse()),
         (Uint(a), Float(b)) => zip(base, a.values(), b.values(), unsigned),
-        (Float(a), Uint(b)) => zip(base, a.values(), b.values(), |x, u| {
-            unsigned(u, x).reverse()
-        }),
+        (Float(a), Uint(b)) => zip(base, a.values(), b.values(), |x, u| unsigned(u, x).reverse()),
     }
 }
 
 /// `base` of the values of two columns of one length in units of different size.
-pub(super) fn compare_scaled(
-    base: Base,
-    left: (&Int64Array, i128),
-    right: (&Int64Array, i128),
-) -> BooleanBuffer {
+pub(super) fn compare_scaled(base: Base, left: (&Int64Array, i128), right: (&Int64Array, i128)) -> BooleanBuffer {
     let scaled = |v: i64, unit: i128| i128::from(v) * unit;
-    zip(base, left.0.values(), right.0.values(), |a, b| {
-        scaled(a, left.1).cmp(&scaled(b, right.1))
-    })
+    zip(base, left.0.values(), right.0.values(), |a, b| scaled(a, left.1).cmp(&scaled(b, right.1)))
 }
 
 #[inline]
-fn zip<A: Copy, B: Copy>(
-    base: Base,
-    a: &[A],
-    b: &[B],
-    compare: impl Fn(A, B) -> Ordering,
-) -> BooleanBuffer {
+fn zip<A: Copy, B: Copy>(base: Base, a: &[A], b: &[B], compare: impl Fn(A, B) -> Ordering) -> BooleanBuffer {
     let rows = a.len().min(b.len());
     let (a, b) = (&a[..rows], &b[..rows]);
     match base {

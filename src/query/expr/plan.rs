@@ -48,12 +48,8 @@ impl Cond {
         let mut ints: BTreeMap<usize, Vec<i128>> = BTreeMap::new();
         for cond in list {
             match cond {
-                Cond::Text(i, TextTest::Compare(Op::Eq, text)) => {
-                    texts.entry(i).or_default().push(text)
-                }
-                Cond::Number(value, NumberTest::IntEq(int))
-                    if matches!(*value, Number::Column(_)) =>
-                {
+                Cond::Text(i, TextTest::Compare(Op::Eq, text)) => texts.entry(i).or_default().push(text),
+                Cond::Number(value, NumberTest::IntEq(int)) if matches!(*value, Number::Column(_)) => {
                     if let Number::Column(i) = *value {
                         ints.entry(i).or_default().push(int);
                     }
@@ -61,15 +57,9 @@ impl Cond {
                 other => terms.push(other),
             }
         }
+        terms.extend(texts.into_iter().map(|(i, texts)| Cond::Text(i, TextTest::within(texts))));
         terms.extend(
-            texts
-                .into_iter()
-                .map(|(i, texts)| Cond::Text(i, TextTest::within(texts))),
-        );
-        terms.extend(
-            ints.into_iter().map(|(i, ints)| {
-                Cond::Number(Box::new(Number::Column(i)), NumberTest::within(ints))
-            }),
+            ints.into_iter().map(|(i, ints)| Cond::Number(Box::new(Number::Column(i)), NumberTest::within(ints))),
         );
         match terms.len() {
             1 => terms.remove(0),

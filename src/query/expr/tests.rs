@@ -3,10 +3,9 @@
 use super::{Expr, Hint, Predicate};
 use arrow_array::types::{Int8Type, Int32Type};
 use arrow_array::{
-    ArrayRef, BinaryViewArray, BooleanArray, Date32Array, Date64Array, DictionaryArray,
-    Float32Array, Float64Array, Int8Array, Int64Array, LargeStringArray, NullArray, StringArray,
-    StringViewArray, TimestampMicrosecondArray, TimestampNanosecondArray, TimestampSecondArray,
-    UInt64Array,
+    ArrayRef, BinaryViewArray, BooleanArray, Date32Array, Date64Array, DictionaryArray, Float32Array, Float64Array,
+    Int8Array, Int64Array, LargeStringArray, NullArray, StringArray, StringViewArray, TimestampMicrosecondArray,
+    TimestampNanosecondArray, TimestampSecondArray, UInt64Array,
 };
 use arrow_schema::DataType;
 use std::sync::Arc;
@@ -53,12 +52,7 @@ fn columns() -> Vec<(&'static str, ArrayRef)> {
 
 fn bind(expr: &Expr, columns: &[(&str, ArrayRef)]) -> crate::Result<Predicate> {
     let known: Vec<String> = columns.iter().map(|(n, _)| n.to_string()).collect();
-    let lookup = |name: &str| {
-        columns
-            .iter()
-            .find(|(n, _)| *n == name)
-            .map(|(_, c)| c.data_type().clone())
-    };
+    let lookup = |name: &str| columns.iter().find(|(n, _)| *n == name).map(|(_, c)| c.data_type().clone());
     expr.bind(&lookup, &known)
 }
 
@@ -67,19 +61,12 @@ fn answer(text: &str, columns: &[(&str, ArrayRef)]) -> Result<String, String> {
     let run = || {
         let expr = Expr::parse(text)?;
         let predicate = bind(&expr, columns)?;
-        let of = |name: &String| {
-            columns
-                .iter()
-                .find(|(n, _)| n == name)
-                .map(|(_, c)| c.clone())
-        };
+        let of = |name: &String| columns.iter().find(|(n, _)| n == name).map(|(_, c)| c.clone());
         let used: Vec<ArrayRef> = expr.fields().iter().filter_map(of).collect();
         predicate.evaluate(&used, 4)
     };
     let letter = |value: Option<bool>| value.map_or('-', |b| if b { 't' } else { 'f' });
-    run()
-        .map(|a: BooleanArray| a.iter().map(letter).collect())
-        .map_err(|e| e.to_string())
+    run().map(|a: BooleanArray| a.iter().map(letter).collect()).map_err(|e| e.to_string())
 }
 
 /// Expressions over [`columns`] and their answers.
@@ -317,12 +304,7 @@ fn hints_follow_from_what_a_field_meets() {
 
 /// Runs `f` with the small stack of a thread that was asked to be small.
 fn on_a_small_stack(f: impl FnOnce() + Send + 'static) {
-    std::thread::Builder::new()
-        .stack_size(1 << 20)
-        .spawn(f)
-        .unwrap()
-        .join()
-        .unwrap();
+    std::thread::Builder::new().stack_size(1 << 20).spawn(f).unwrap().join().unwrap();
 }
 
 #[test]
@@ -344,10 +326,7 @@ fn depth_is_an_error_and_length_is_not() {
             format!("{}1", "i between (".repeat(deep)),
         ] {
             let error = answer(&text, &columns).expect_err("deep");
-            assert!(
-                error.contains("it is nested more than 128 deep; chains of and"),
-                "{error}"
-            );
+            assert!(error.contains("it is nested more than 128 deep; chains of and"), "{error}");
         }
         let chain = vec!["i = 1"; deep];
         assert_eq!(answer(&chain.join(" or "), &columns), Ok("tf-f".into()));
@@ -356,10 +335,7 @@ fn depth_is_an_error_and_length_is_not() {
         let pairs = vec!["b and i = 1"; deep];
         assert_eq!(answer(&pairs.join(" or "), &columns), Ok("tf-f".into()));
         let list: Vec<String> = (1..deep).map(|i| i.to_string()).collect();
-        assert_eq!(
-            answer(&format!("i in ({})", list.join(", ")), &columns),
-            Ok("tt-f".into())
-        );
+        assert_eq!(answer(&format!("i in ({})", list.join(", ")), &columns), Ok("tt-f".into()));
         // As deep as it may be.
         let most = 127;
         for text in [
@@ -368,11 +344,7 @@ fn depth_is_an_error_and_length_is_not() {
             format!("{}i{} = 2", "(".repeat(100), " + 0)".repeat(100)),
             format!("b{}", " is true".repeat(most)),
         ] {
-            assert!(
-                answer(&text, &columns).is_ok(),
-                "{text}: {:?}",
-                answer(&text, &columns)
-            );
+            assert!(answer(&text, &columns).is_ok(), "{text}: {:?}", answer(&text, &columns));
         }
     });
 }
@@ -382,20 +354,10 @@ fn columns_that_were_not_bound_are_refused() {
     let columns = columns();
     let predicate = bind(&Expr::parse("i = 1 and s = 'a'").unwrap(), &columns).unwrap();
     let (i, s) = (columns[0].1.clone(), columns[9].1.clone());
-    let error =
-        |columns: &[ArrayRef], rows| predicate.evaluate(columns, rows).unwrap_err().to_string();
-    assert_eq!(
-        error(std::slice::from_ref(&i), 4),
-        "an expression over 2 fields was given 1 columns"
-    );
-    assert_eq!(
-        error(&[s.clone(), i.clone()], 4),
-        "i was Int64 when the expression was bound and is Utf8 now"
-    );
-    assert_eq!(
-        error(&[i.clone(), s.clone()], 5),
-        "i has 4 values for 5 rows"
-    );
+    let error = |columns: &[ArrayRef], rows| predicate.evaluate(columns, rows).unwrap_err().to_string();
+    assert_eq!(error(std::slice::from_ref(&i), 4), "an expression over 2 fields was given 1 columns");
+    assert_eq!(error(&[s.clone(), i.clone()], 4), "i was Int64 when the expression was bound and is Utf8 now");
+    assert_eq!(error(&[i.clone(), s.clone()], 5), "i has 4 values for 5 rows");
     assert!(predicate.evaluate(&[i, s], 4).is_ok());
 }
 
@@ -403,22 +365,14 @@ fn columns_that_were_not_bound_are_refused() {
 fn predicates_are_shared_and_empty_batches_answered() {
     fn shared<T: Send + Sync + Clone + 'static>(_: &T) {}
     let columns = columns();
-    for text in [
-        "i = 1 or s like 'a_' or d = 'a' or i / 2 > f or v in ('a') or true",
-        "t > '2024-01-01'",
-        "null",
-        "i in (1)",
-    ] {
+    for text in
+        ["i = 1 or s like 'a_' or d = 'a' or i / 2 > f or v in ('a') or true", "t > '2024-01-01'", "null", "i in (1)"]
+    {
         let expr = Expr::parse(text).unwrap();
         assert_eq!(expr.to_string(), text);
         let predicate = bind(&expr, &columns).unwrap();
         shared(&predicate);
-        let of = |name: &String| {
-            columns
-                .iter()
-                .find(|(n, _)| n == name)
-                .map(|(_, c)| c.slice(0, 0))
-        };
+        let of = |name: &String| columns.iter().find(|(n, _)| n == name).map(|(_, c)| c.slice(0, 0));
         let empty: Vec<ArrayRef> = expr.fields().iter().filter_map(of).collect();
         assert_eq!(predicate.evaluate(&empty, 0).unwrap().len(), 0, "{text}");
     }

@@ -16,7 +16,7 @@ use arrow_cast::cast;
 use arrow_schema::DataType;
 use std::collections::HashSet;
 
-/// Up to here a list is searched one by one.
+/// Up to here a list is searched one by one (of views, a pass for each).
 const SHORT_LIST: usize = 4;
 
 /// What is asked of each text of a column.
@@ -63,9 +63,7 @@ impl Texts {
             DataType::LargeBinary => Texts::Large(array.as_binary::<i64>().clone()),
             DataType::BinaryView => Texts::View(array.as_binary_view().clone()),
             other => {
-                return Err(Error::data(format!(
-                    "a column of {other} was bound as text"
-                )));
+                return Err(Error::data(format!("a column of {other} was bound as text")));
             }
         })
     }
@@ -89,15 +87,9 @@ pub(super) fn compare_columns(op: Op, left: &Texts, right: &Texts, rows: usize) 
 }
 
 /// `test` of every row of `array`, and its nulls.
-pub(super) fn test_column(
-    array: &dyn Array,
-    test: &TextTest,
-) -> Result<(BooleanBuffer, Option<NullBuffer>)> {
+pub(super) fn test_column(array: &dyn Array, test: &TextTest) -> Result<(BooleanBuffer, Option<NullBuffer>)> {
     let Some(dictionary) = array.as_any_dictionary_opt() else {
-        return Ok((
-            test_texts(&Texts::new(array)?, test),
-            array.nulls().cloned(),
-        ));
+        return Ok((test_texts(&Texts::new(array)?, test), array.nulls().cloned()));
     };
     let (values, nulls) = (dictionary.values(), array.logical_nulls());
     if values.is_empty() {
@@ -110,10 +102,7 @@ pub(super) fn test_column(
     }
     let entries = test_texts(&Texts::new(values.as_ref())?, test);
     let keys = dictionary.normalized_keys();
-    Ok((
-        BooleanBuffer::collect_bool(keys.len(), |i| entries.value(keys[i])),
-        nulls,
-    ))
+    Ok((BooleanBuffer::collect_bool(keys.len(), |i| entries.value(keys[i])), nulls))
 }
 
 fn test_texts(texts: &Texts, test: &TextTest) -> BooleanBuffer {
@@ -124,19 +113,14 @@ fn test_texts(texts: &Texts, test: &TextTest) -> BooleanBuffer {
     }
 }
 
-fn test_offsets<T: ByteArrayType<Native = [u8]>>(
-    array: &GenericByteArray<T>,
-    test: &TextTest,
-) -> BooleanBuffer {
+fn test_offsets<T: ByteArrayType<Native = [u8]>>(array: &GenericByteArray<T>, test: &TextTest) -> BooleanBuffer {
     test_rows(array.len(), |i| array.value(i), test)
 }
 
 fn test_views(array: &BinaryViewArray, test: &TextTest) -> BooleanBuffer {
     let views = array.views();
     match test {
-        TextTest::Compare(Op::Eq, literal) | TextTest::Like(Like::Equal(literal))
-            if literal.len() <= 12 =>
-        {
+        TextTest::Compare(Op::Eq, literal) | TextTest::Like(Like::Equal(literal)) if literal.len() <= 12 => {
             // A text this short is its view, whole: length, bytes, zeros.
             let wanted = view_start(literal);
             super::number::pack(views, |view| view == wanted)
@@ -144,9 +128,7 @@ fn test_views(array: &BinaryViewArray, test: &TextTest) -> BooleanBuffer {
         TextTest::Compare(Op::Eq, literal) | TextTest::Like(Like::Equal(literal)) => {
             // The length and the first four bytes.
             let wanted = view_start(literal) as u64;
-            BooleanBuffer::collect_bool(views.len(), |i| {
-                views[i] as u64 == wanted && array.value(i) == &**literal
-            })
+            BooleanBuffer::collect_bool(views.len(), |i| views[i] as u64 == wanted && array.value(i) == &**literal)
         }
         TextTest::Compare(op, literal) => {
             let wanted = prefix(view_start(literal));
@@ -154,6 +136,10 @@ fn test_views(array: &BinaryViewArray, test: &TextTest) -> BooleanBuffer {
                 let order = prefix(views[i]).cmp(&wanted);
                 op.holds(order.then_with(|| array.value(i).cmp(literal)))
             })
+        }
+        TextTest::In(list, None) => {
+            let passes = list.iter().map(|text| test_views(array, &TextTest::Compare(Op::Eq, text.clone())));
+            passes.reduce(|a, b| &a | &b).unwrap_or_else(|| BooleanBuffer::new_unset(array.len()))
         }
         _ => test_rows(array.len(), |i| array.value(i), test),
     }
@@ -178,23 +164,13 @@ fn test_rows<'a>(rows: usize, get: impl Fn(usize) -> &'a [u8], test: &TextTest) 
         TextTest::Compare(Op::Eq, literal) | TextTest::Like(Like::Equal(literal)) => {
             BooleanBuffer::collect_bool(rows, |i| get(i) == &**literal)
         }
-        TextTest::Compare(op, literal) => {
-            BooleanBuffer::collect_bool(rows, |i| op.holds(get(i).cmp(literal)))
-        }
-        TextTest::In(list, None) => {
-            BooleanBuffer::collect_bool(rows, |i| list.iter().any(|text| get(i) == &**text))
-        }
+        TextTest::Compare(op, literal) => BooleanBuffer::collect_bool(rows, |i| op.holds(get(i).cmp(literal))),
+        TextTest::In(list, None) => BooleanBuffer::collect_bool(rows, |i| list.iter().any(|text| get(i) == &**text)),
         TextTest::In(_, Some(set)) => BooleanBuffer::collect_bool(rows, |i| set.contains(get(i))),
         TextTest::Like(Like::Anything) => BooleanBuffer::new_set(rows),
-        TextTest::Like(Like::Prefix(literal)) => {
-            BooleanBuffer::collect_bool(rows, |i| get(i).starts_with(literal))
-        }
-        TextTest::Like(Like::Suffix(literal)) => {
-            BooleanBuffer::collect_bool(rows, |i| get(i).ends_with(literal))
-        }
-        TextTest::Like(Like::Contains(finder)) => {
-            BooleanBuffer::collect_bool(rows, |i| finder.find(get(i)).is_some())
-        }
+        TextTest::Like(Like::Prefix(literal)) => BooleanBuffer::collect_bool(rows, |i| get(i).starts_with(literal)),
+        TextTest::Like(Like::Suffix(literal)) => BooleanBuffer::collect_bool(rows, |i| get(i).ends_with(literal)),
+        TextTest::Like(Like::Contains(finder)) => BooleanBuffer::collect_bool(rows, |i| finder.find(get(i)).is_some()),
         TextTest::Like(Like::General(symbols)) => {
             BooleanBuffer::collect_bool(rows, |i| matches_symbols(symbols, get(i)))
         }

@@ -115,17 +115,9 @@ pub(super) struct Shown<'a> {
 impl Shown<'_> {
     /// An operand: in parentheses when it has operands of its own.
     fn inner(&self, node: &Node, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = Shown {
-            node,
-            names: self.names,
-        };
+        let shown = Shown { node, names: self.names };
         match node {
-            Node::Null
-            | Node::Bool(_)
-            | Node::Int(_)
-            | Node::Float(_)
-            | Node::Text(_)
-            | Node::Field(_) => {
+            Node::Null | Node::Bool(_) | Node::Int(_) | Node::Float(_) | Node::Text(_) | Node::Field(_) => {
                 write!(f, "{shown}")
             }
             _ => write!(f, "({shown})"),
@@ -153,11 +145,7 @@ impl fmt::Display for Shown<'_> {
             Node::Text(t) => write!(f, "'{}'", t.replace('\'', "''")),
             Node::Field(i) => {
                 let name = self.names.get(*i).map_or("", |n| n.name.as_str());
-                if is_plain(name) {
-                    f.write_str(name)
-                } else {
-                    write!(f, "\"{}\"", name.replace('"', "\"\""))
-                }
+                if is_plain(name) { f.write_str(name) } else { write!(f, "\"{}\"", name.replace('"', "\"\"")) }
             }
             Node::Compare(op, a, b) => {
                 self.inner(a, f)?;
@@ -214,9 +202,7 @@ fn is_plain(name: &str) -> bool {
     let mut parts = name.split('.');
     parts.all(|part| {
         let mut chars = part.chars();
-        chars
-            .next()
-            .is_some_and(|c| c.is_alphabetic() || c == '_' || c == '@')
+        chars.next().is_some_and(|c| c.is_alphabetic() || c == '_' || c == '@')
             && chars.all(|c| c.is_alphabetic() || c.is_ascii_digit() || c == '_')
             && !super::parse::is_reserved(part)
     })

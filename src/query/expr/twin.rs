@@ -40,17 +40,11 @@ impl Row<'_> {
             Node::Text(t) => Text(t.clone().into_bytes()),
             Node::Field(i) => self.values[*i].clone(),
             Node::And(list) => {
-                let values = list
-                    .iter()
-                    .map(|n| self.value(n))
-                    .collect::<Result<Vec<_>, _>>()?;
+                let values = list.iter().map(|n| self.value(n)).collect::<Result<Vec<_>, _>>()?;
                 any(values.iter().map(negated)).map_or(Null, |b| Bool(!b))
             }
             Node::Or(list) => {
-                let values = list
-                    .iter()
-                    .map(|n| self.value(n))
-                    .collect::<Result<Vec<_>, _>>()?;
+                let values = list.iter().map(|n| self.value(n)).collect::<Result<Vec<_>, _>>()?;
                 any(values.into_iter()).map_or(Null, Bool)
             }
             Node::Not(a) => negated(&self.value(a)?),
@@ -58,23 +52,15 @@ impl Row<'_> {
             Node::Is(a, want) => Bool(self.value(a)? == Bool(*want)),
             Node::Compare(op, a, b) => self.compare(*op, a, b)?,
             Node::Between(a, low, high) => {
-                let both = [
-                    self.compare(Op::Ge, a, low)?,
-                    self.compare(Op::Le, a, high)?,
-                ];
+                let both = [self.compare(Op::Ge, a, low)?, self.compare(Op::Le, a, high)?];
                 any(both.iter().map(negated)).map_or(Null, |b| Bool(!b))
             }
             Node::In(a, list) => {
-                let found = list
-                    .iter()
-                    .map(|n| self.compare(Op::Eq, a, n))
-                    .collect::<Result<Vec<_>, _>>()?;
+                let found = list.iter().map(|n| self.compare(Op::Eq, a, n)).collect::<Result<Vec<_>, _>>()?;
                 any(found.into_iter()).map_or(Null, Bool)
             }
             Node::Like(a, pattern) => match (self.value(a)?, self.value(pattern)?) {
-                (Text(text), Text(pattern)) => {
-                    Bool(like(&characters(&text), &characters(&pattern)))
-                }
+                (Text(text), Text(pattern)) => Bool(like(&characters(&text), &characters(&pattern))),
                 _ => Null,
             },
             Node::Arith(op, a, b) => {
@@ -83,11 +69,7 @@ impl Row<'_> {
                 }
                 let float = *op == Arith::Div || self.is_float(a) || self.is_float(b);
                 let (a, b) = (self.value(a)?, self.value(b)?);
-                if float {
-                    float_arith(*op, a, b)
-                } else {
-                    int_arith(*op, a, b)?
-                }
+                if float { float_arith(*op, a, b) } else { int_arith(*op, a, b)? }
             }
             Node::Negate(a) => match self.value(a)? {
                 Float(x) => Float(-x),
@@ -112,9 +94,7 @@ impl Row<'_> {
             (Time(a), Text(b)) => a.cmp(&instant(&b)),
             (Text(a), Time(b)) => instant(&a).cmp(&b),
             (Int(a), Int(b)) => a.cmp(&b),
-            (Float(a), Float(b)) => a
-                .partial_cmp(&b)
-                .unwrap_or_else(|| a.is_nan().cmp(&b.is_nan())),
+            (Float(a), Float(b)) => a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan())),
             (Int(a), Float(b)) => exact(a, b),
             (Float(a), Int(b)) => exact(b, a).reverse(),
             (a, b) => panic!("{a:?} meets {b:?}"),
@@ -134,20 +114,13 @@ impl Row<'_> {
 }
 
 fn instant(text: &[u8]) -> i128 {
-    parse_instant(std::str::from_utf8(text).unwrap())
-        .unwrap()
-        .div_euclid(1000)
-        * 1000
+    parse_instant(std::str::from_utf8(text).unwrap()).unwrap().div_euclid(1000) * 1000
 }
 
 /// True if one is, else null if one is, else false.
 fn any(values: impl Iterator<Item = Value>) -> Option<bool> {
     let values: Vec<Value> = values.collect();
-    if values.contains(&Bool(true)) {
-        Some(true)
-    } else {
-        (!values.contains(&Null)).then_some(false)
-    }
+    if values.contains(&Bool(true)) { Some(true) } else { (!values.contains(&Null)).then_some(false) }
 }
 
 fn negated(value: &Value) -> Value {
@@ -156,13 +129,12 @@ fn negated(value: &Value) -> Value {
 
 /// A constant that is null: it makes null of what it meets, which is then not computed.
 fn always_null(node: &Node) -> bool {
-    constant(node)
-        && Row {
-            values: &[],
-            floats: &[],
-        }
-        .value(node)
-        .is_ok_and(|v| v == Null)
+    let null = |n: &Node| Row { values: &[], floats: &[] }.value(n).is_ok_and(|v| v == Null);
+    match node {
+        Node::Arith(_, a, b) if always_null(a) || always_null(b) => true,
+        Node::Negate(a) if always_null(a) => true,
+        _ => constant(node) && null(node),
+    }
 }
 
 fn constant(node: &Node) -> bool {
@@ -176,14 +148,7 @@ fn constant(node: &Node) -> bool {
 
 /// Whether a constant part leaves 64 bits, wherever it stands.
 pub(super) fn constant_overflows(node: &Node) -> bool {
-    if constant(node)
-        && (Row {
-            values: &[],
-            floats: &[],
-        })
-        .value(node)
-        .is_err()
-    {
+    if constant(node) && (Row { values: &[], floats: &[] }).value(node).is_err() {
         return true;
     }
     match node {
@@ -273,8 +238,6 @@ fn like(text: &[Vec<u8>], pattern: &[Vec<u8>]) -> bool {
     match pattern.split_first() {
         None => text.is_empty(),
         Some((p, rest)) if p == b"%" => (0..=text.len()).any(|n| like(&text[n..], rest)),
-        Some((p, rest)) => text
-            .split_first()
-            .is_some_and(|(t, tail)| (p == b"_" || p == t) && like(tail, rest)),
+        Some((p, rest)) => text.split_first().is_some_and(|(t, tail)| (p == b"_" || p == t) && like(tail, rest)),
     }
 }
