@@ -42,6 +42,10 @@ mod tests {
             assert_eq!(hash_bytes(bytes), rapidhash::v3::rapidhash_v3(bytes));
         }
         assert_eq!(hash_word(42), rapidhash::v3::rapidhash_v3(&42u64.to_le_bytes()));
-        assert_ne!(hash_word(0), NULL_HASH);
+        // Null is told from zero and from the empty text by either half of its hash alone.
+        for other in [hash_word(0), hash_bytes(b"")] {
+            assert_ne!(other as u32, NULL_HASH as u32);
+            assert_ne!(other >> 32, NULL_HASH >> 32);
+        }
     }
 }

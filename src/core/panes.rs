@@ -8,7 +8,7 @@
 //! bits of the result do not depend on when the log was compacted.
 //!
 //! Cost: a record is touched once on arrival and, amortised, at most twice by compactions, which copy a log only
-//! after it doubled. No allocation per pane beyond its list of runs; memory is 8 bytes a cell and the states.
+//! when half of it is cells to be folded. No allocation per pane beyond its list of runs; memory is 8 bytes a cell and the states.
 
 use super::counts::Counts;
 use super::groups::GroupId;
@@ -46,8 +46,8 @@ pub struct PaneStore<S> {
     slots: Vec<Slot>,
     epoch: u32,
     hot: Option<PaneIndex>,
-    /// Cells when the log was last compacted.
-    compacted: usize,
+    /// Cells appended since the last compaction that may repeat others.
+    cold: usize,
     positions: Vec<u32>,
 }
 
@@ -104,7 +104,7 @@ impl<S: States> PaneStore<S> {
             slots: Vec::new(),
             epoch: 0,
             hot: None,
-            compacted: 0,
+            cold: 0,
             positions: Vec::new(),
         }
     }
@@ -160,6 +160,7 @@ impl<S: States> PaneStore<S> {
                 }
             }
         } else {
+            self.cold += ids.len();
             self.ids.extend_from_slice(ids);
             self.positions.extend(start as u32..self.ids.len() as u32);
         }
@@ -171,17 +172,11 @@ impl<S: States> PaneStore<S> {
         self.states.fold(&self.positions, states, range);
     }
 
-    /// Folds what was appended for later, when the log has doubled since the last time. Call it between blocks.
+    /// Folds what was appended for later, once that is half of the log. Call it between blocks.
     pub fn tidy(&mut self) {
-        if self.ids.len() >= COMPACT_FROM.max(2 * self.compacted) && self.is_fragmented() {
+        if self.ids.len() >= COMPACT_FROM && 2 * self.cold >= self.ids.len() {
             self.compact(None);
-            self.compacted = self.ids.len();
         }
-    }
-
-    /// Whether some pane has more runs than one, so that compaction could save anything.
-    fn is_fragmented(&self) -> bool {
-        self.panes.values().any(|p| !p.more.is_empty())
     }
 
     /// Rewrites the log in pane order, one cell per (pane, group), ids replaced by `rank[id]` if given.
@@ -214,6 +209,7 @@ impl<S: States> PaneStore<S> {
             pane.push(start, ids.len());
         }
         self.hot = None;
+        self.cold = 0;
         self.ids = ids;
         self.rows = rows;
         self.states = states;
@@ -221,7 +217,7 @@ impl<S: States> PaneStore<S> {
 
     /// Closes every pane. `rank[id]` replaces each id (for emission in the order of the ranks).
     pub fn seal(mut self, rank: &[GroupId]) -> SealedPanes<S> {
-        if self.is_fragmented() {
+        if self.cold > 0 {
             self.compact(Some(rank));
         } else {
             for id in &mut self.ids {

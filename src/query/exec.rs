@@ -2,7 +2,7 @@
 
 use super::emit::Emitter;
 use super::keys::{ByteRows, KeyRows, WordRows};
-use super::map::{Mapped, Piece, Scratch, map_block};
+use super::map::{Mapped, Partitioning, Piece, Scratch, map_block};
 use super::plan::Plan;
 use super::reduce::Partition;
 use crate::Result;
@@ -38,7 +38,8 @@ pub(crate) struct Context {
     pub(crate) threads: usize,
     pub(crate) engine: Engine,
     pub(crate) budget: Budget,
-    pub(crate) bits: u32,
+    /// The logarithm of the number of partitions; `None`: by the first block.
+    pub(crate) bits: Option<u32>,
     pub(crate) max_bad: MaxBad,
     pub(crate) bad_sink: Option<BadSink>,
     pub(crate) inputs: Vec<Option<PathBuf>>,
@@ -74,14 +75,13 @@ enum Slot<K> {
 }
 
 fn fold_keyed<K: KeyRows>(plan: &Arc<Plan>, reader: &mut dyn Reader, context: &mut Context) -> Result<Folded> {
-    let bits = context.bits;
+    let partitioning = Partitioning::new(context.bits, context.threads);
     let budget = context.budget.clone();
-    let mut partitions: Vec<Partition<K>> =
-        (0..1 << bits).map(|_| Partition::new(plan, budget.lease("the keys and panes of a partition"))).collect();
+    let mut partitions: Vec<Partition<K>> = Vec::new();
     let scratches: Mutex<Vec<Scratch<K>>> = Mutex::default();
     let map = |pieces: Vec<Piece>| {
         let mut scratch = scratches.lock().ok().and_then(|mut s| s.pop()).unwrap_or_default();
-        let mapped = map_block(plan, bits, pieces, &mut scratch);
+        let mapped = map_block(plan, &partitioning, pieces, &mut scratch);
         if let Ok(mut scratches) = scratches.lock() {
             scratches.push(scratch);
         }
@@ -120,12 +120,15 @@ fn fold_keyed<K: KeyRows>(plan: &Arc<Plan>, reader: &mut dyn Reader, context: &m
                     joint.push(slot, &mut blocks);
                 }
             }
-            reduce(plan, &mut partitions, blocks, &map, &mut tally)
+            reduce(plan, &budget, &mut partitions, blocks, &map, &mut tally)
         },
     )?;
     let mut rest = Vec::new();
     joint.flush(&mut rest);
-    reduce(plan, &mut partitions, rest, &map, &mut tally)?;
+    reduce(plan, &budget, &mut partitions, rest, &map, &mut tally)?;
+    if partitions.is_empty() {
+        partitions.push(Partition::new(plan, budget.lease("the keys and panes of a partition")));
+    }
     reader.finish()?;
     tally.check_share(context)?;
     let emitter = Emitter::new(plan.clone(), context.engine, partitions)?;
@@ -138,7 +141,8 @@ fn fold_keyed<K: KeyRows>(plan: &Arc<Plan>, reader: &mut dyn Reader, context: &m
 /// Maps the blocks that were put together from parts, then lets every partition take its part of all.
 fn reduce<K: KeyRows>(
     plan: &Plan,
-    partitions: &mut [Partition<K>],
+    budget: &Budget,
+    partitions: &mut Vec<Partition<K>>,
     blocks: Vec<Slot<K>>,
     map: &(impl Fn(Vec<Piece>) -> Result<Mapped<K>> + Sync),
     tally: &mut Tally,
@@ -152,6 +156,10 @@ fn reduce<K: KeyRows>(
         .collect::<Result<_>>()?;
     for block in &blocks {
         tally.block(block);
+        // The first block has decided how many partitions there are.
+        while partitions.len() < block.partitions() {
+            partitions.push(Partition::new(plan, budget.lease("the keys and panes of a partition")));
+        }
     }
     partitions
         .par_iter_mut()

@@ -13,9 +13,9 @@ use super::keys::{KeyBatch, KeyRows};
 use super::plan::Plan;
 use crate::core::States;
 use crate::core::counts::Counts;
+use crate::core::dictionary::Dictionary;
 use crate::core::partition::{counting_sort, partition_of};
 use crate::core::window::{PaneIndex, WindowSpec};
-use crate::hash::probe;
 use crate::metrics::Ledger;
 use crate::{Error, Result};
 use arrow_array::{ArrayRef, BooleanArray};
@@ -24,6 +24,7 @@ use arrow_select::filter::filter;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 /// Some rows of a block: times (empty if the query uses none) and the plan's columns, all of length `rows`.
 #[derive(Debug, Clone)]
@@ -59,6 +60,11 @@ pub(crate) struct Mapped<K> {
 }
 
 impl<K: KeyBatch> Mapped<K> {
+    /// How many partitions the block was cut into; none if nothing of it was kept.
+    pub(crate) fn partitions(&self) -> usize {
+        self.key_offsets.len().saturating_sub(1)
+    }
+
     /// Bytes of memory held.
     pub(crate) fn bytes(&self) -> usize {
         self.keys.bytes()
@@ -78,7 +84,8 @@ pub(crate) struct Scratch<K> {
     panes: PaneColumn,
     /// Rows: the local key of each, then its cell.
     local: Vec<u32>,
-    table: HashTable<u32>,
+    dictionary: Dictionary,
+    firsts: Vec<u32>,
     pairs: HashTable<u32>,
     grid: Vec<u32>,
     seen: Vec<u64>,
@@ -90,10 +97,39 @@ pub(crate) struct Scratch<K> {
 /// Blocks of fewer rows are always folded: there is nothing to decide.
 const DECIDE_FROM: usize = if cfg!(test) { 4 } else { 256 };
 
-/// Maps one block. `bits` is the logarithm of the number of partitions.
+/// Into how many partitions keys are cut. The number changes no answer, so whichever block comes first may decide it.
+pub(crate) struct Partitioning {
+    bits: OnceLock<u32>,
+    threads: usize,
+}
+
+/// Keys that a partition should have at most, so that its table fits the L2 cache.
+const KEYS_PER_PARTITION: usize = 2048;
+/// The most partitions that the first block asks for, as a logarithm.
+const MOST_BITS: u32 = 6;
+
+impl Partitioning {
+    /// 2 to the power of `bits` partitions, or as many as the first block suggests.
+    pub(crate) fn new(bits: Option<u32>, threads: usize) -> Self {
+        Partitioning { bits: bits.map_or_else(OnceLock::new, OnceLock::from), threads }
+    }
+
+    /// The logarithm of the number of partitions, given the keys of a block.
+    fn bits(&self, rows: usize, keys: usize) -> u32 {
+        *self.bits.get_or_init(|| {
+            // A block in which keys hardly repeat says only that there are many.
+            let all = if keys * 8 > rows { usize::MAX / 2 } else { 4 * keys };
+            let least = (4 * self.threads).next_power_of_two().ilog2();
+            let wanted = (all / KEYS_PER_PARTITION).next_power_of_two().ilog2();
+            wanted.clamp(least.min(MOST_BITS), MOST_BITS)
+        })
+    }
+}
+
+/// Maps one block.
 pub(crate) fn map_block<K: KeyRows>(
     plan: &Plan,
-    bits: u32,
+    partitioning: &Partitioning,
     pieces: Vec<Piece>,
     scratch: &mut Scratch<K>,
 ) -> Result<Mapped<K>> {
@@ -115,7 +151,7 @@ pub(crate) fn map_block<K: KeyRows>(
         }
     }
     ledger.used = scratch.hashes.len() as u64;
-    let cells = Cells::of(plan, bits, scratch);
+    let cells = Cells::of(plan, partitioning, scratch);
     let mut rows = Counts::default();
     rows.grow(cells.count);
     rows.add(&scratch.destination, 1, |_| 1);
@@ -262,6 +298,7 @@ impl PaneColumn {
 }
 
 /// Which cell each row of the block belongs to, in [`Scratch::destination`], and what the cells are.
+#[derive(Default)]
 struct Cells {
     count: usize,
     /// A row that has the key, for each key, keys grouped by partition.
@@ -273,25 +310,20 @@ struct Cells {
 }
 
 impl Cells {
-    fn of<K: KeyRows>(plan: &Plan, bits: u32, scratch: &mut Scratch<K>) -> Cells {
+    fn of<K: KeyRows>(plan: &Plan, partitioning: &Partitioning, scratch: &mut Scratch<K>) -> Cells {
         let rows = scratch.hashes.len();
-        let partitions = 1usize << bits;
         if rows == 0 {
             scratch.destination.clear();
-            return Cells {
-                count: 0,
-                key_rows: Vec::new(),
-                key_offsets: vec![0; partitions + 1],
-                cell_keys: None,
-                segments: Vec::new(),
-                segment_offsets: vec![0; partitions + 1],
-            };
+            return Cells::default();
         }
+        let keys = estimate_keys(&scratch.hashes, &mut scratch.seen);
+        let bits = partitioning.bits(rows, keys);
         let mut slots = std::mem::take(&mut scratch.buckets);
         slots.clear();
         let panes = scratch.panes.number(&mut slots);
-        let cells = if plan.folds_early && (rows < DECIDE_FROM || keys_repeat(&scratch.hashes, &mut scratch.seen)) {
-            Self::folded(scratch, &mut slots, &panes, bits)
+        // Folding pays when keys repeat: then at most half of the rows travel.
+        let cells = if plan.folds_early && (rows < DECIDE_FROM || keys * 2 <= rows) {
+            Self::folded(scratch, &mut slots, &panes, bits, keys)
         } else {
             Self::raw(scratch, &mut slots, &panes, bits)
         };
@@ -313,31 +345,18 @@ impl Cells {
     }
 
     /// Rows of one key and pane share a cell.
-    fn folded<K: KeyRows>(scratch: &mut Scratch<K>, slots: &mut Vec<u32>, panes: &[PaneIndex], bits: u32) -> Cells {
+    fn folded<K: KeyRows>(
+        scratch: &mut Scratch<K>,
+        slots: &mut Vec<u32>,
+        panes: &[PaneIndex],
+        bits: u32,
+        expected: usize,
+    ) -> Cells {
         // 1. Number the keys, in the order in which they first occur.
-        let Scratch { keys, hashes, table, local, .. } = scratch;
-        let mut key_rows: Vec<u32> = Vec::new();
-        table.clear();
-        local.clear();
-        local.extend(hashes.iter().enumerate().map(|(row, hash)| {
-            let found = table.entry(
-                probe(*hash),
-                |key| {
-                    let other = key_rows[*key as usize] as usize;
-                    hashes[other] == *hash && keys.same(other, row)
-                },
-                |key| probe(hashes[key_rows[*key as usize] as usize]),
-            );
-            match found {
-                Entry::Occupied(known) => *known.get(),
-                Entry::Vacant(vacant) => {
-                    let key = key_rows.len() as u32;
-                    vacant.insert(key);
-                    key_rows.push(row as u32);
-                    key
-                }
-            }
-        }));
+        let Scratch { keys, hashes, dictionary, local, firsts, .. } = scratch;
+        dictionary.number(hashes, expected, |a, b| keys.same(a, b), local, firsts);
+        let key_rows = std::mem::take(&mut scratch.firsts);
+        let hashes = &scratch.hashes;
         // 2. Group the keys by partition.
         let partitions: Vec<u32> = key_rows.iter().map(|row| partition_of(hashes[*row as usize], bits)).collect();
         let mut key_offsets = Vec::new();
@@ -347,12 +366,26 @@ impl Cells {
             grouped[*at as usize] = key_rows[key];
         }
         let key_at = std::mem::take(&mut scratch.destination);
+        if let [pane] = panes {
+            // The usual case of long panes: a key is a cell.
+            let mut segments = Vec::new();
+            let mut segment_offsets = vec![0];
+            for ends in key_offsets.windows(2) {
+                if ends[0] < ends[1] {
+                    segments.push(Segment { pane: *pane, cells: ends[0] as usize..ends[1] as usize });
+                }
+                segment_offsets.push(segments.len() as u32);
+            }
+            scratch.destination.clear();
+            scratch.destination.extend(scratch.local.iter().map(|key| key_at[*key as usize]));
+            let count = key_rows.len();
+            scratch.firsts = key_rows;
+            return Cells { count, key_rows: grouped, key_offsets, cell_keys: None, segments, segment_offsets };
+        }
         // 3. Number the cells, in the order in which they first occur; `local` becomes the cell of each row.
         let mut cells: Vec<(u32, u32)> = Vec::new();
         let keys = key_rows.len();
-        if panes.len() == 1 {
-            cells.extend((0..keys as u32).map(|key| (key, 0)));
-        } else if panes.len() * keys <= 4 * slots.len() + 4096 {
+        if panes.len() * keys <= 4 * slots.len() + 4096 {
             scratch.grid.clear();
             scratch.grid.resize(panes.len() * keys, u32::MAX);
             for (key, slot) in scratch.local.iter_mut().zip(slots.iter()) {
@@ -395,6 +428,7 @@ impl Cells {
             *cell = scratch.destination[*cell as usize];
         }
         std::mem::swap(&mut scratch.local, &mut scratch.destination);
+        scratch.firsts = key_rows;
         Cells {
             count: cells.len(),
             key_rows: grouped,
@@ -452,8 +486,8 @@ fn sort_cells<K>(
     (segments, segment_offsets, cell_offsets)
 }
 
-/// Whether a block has at most half as many keys as rows, by linear counting over all of its hashes (error about 1 %).
-fn keys_repeat(hashes: &[u64], seen: &mut Vec<u64>) -> bool {
+/// How many distinct keys a block has, by linear counting over all of its hashes (error about 1 %).
+fn estimate_keys(hashes: &[u64], seen: &mut Vec<u64>) -> usize {
     let bits = (hashes.len().next_power_of_two() * 2).max(64);
     seen.clear();
     seen.resize(bits / 64, 0);
@@ -462,6 +496,5 @@ fn keys_repeat(hashes: &[u64], seen: &mut Vec<u64>) -> bool {
         seen[bit / 64] |= 1 << (bit % 64);
     }
     let empty = bits as f64 - f64::from(seen.iter().map(|w| w.count_ones()).sum::<u32>());
-    let keys = -(bits as f64) * (empty.max(1.0) / bits as f64).ln();
-    keys * 2.0 <= hashes.len() as f64
+    (-(bits as f64) * (empty.max(1.0) / bits as f64).ln()) as usize
 }

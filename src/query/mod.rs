@@ -106,7 +106,7 @@ pub(crate) struct Options {
     pub(crate) engine: Engine,
     pub(crate) max_record: usize,
     pub(crate) max_bad: MaxBad,
-    pub(crate) partition_bits: u32,
+    pub(crate) partition_bits: Option<u32>,
 }
 
 /// A keyed, windowed aggregation over one input.
@@ -138,7 +138,7 @@ impl Query {
                 engine: Engine::Incremental,
                 max_record: 16 << 20,
                 max_bad: MaxBad::Unlimited,
-                partition_bits: 6,
+                partition_bits: None,
             },
             bad_sink: None,
         }
@@ -251,10 +251,11 @@ impl Query {
         self
     }
 
-    /// Into how many partitions keys are cut: 2 to the power of `bits`, at most 12 (default 6). Changes no answer.
+    /// Into how many partitions keys are cut: 2 to the power of `bits`, at most 12 (default: by the number of keys in the
+    /// first block). Changes no answer.
     #[must_use]
     pub fn partition_bits(mut self, bits: u32) -> Query {
-        self.options.partition_bits = bits.min(12);
+        self.options.partition_bits = Some(bits.min(12));
         self
     }
 

@@ -34,6 +34,9 @@ impl<K: KeyRows> Partition<K> {
     /// # Errors
     /// If the budget refuses the memory that the new cells take.
     pub(crate) fn take(&mut self, plan: &Plan, p: usize, block: &Mapped<K>) -> Result<()> {
+        if block.partitions() == 0 {
+            return Ok(());
+        }
         let keys = block.key_offsets[p] as usize..block.key_offsets[p + 1] as usize;
         let segments = &block.segments[block.segment_offsets[p] as usize..block.segment_offsets[p + 1] as usize];
         if segments.is_empty() {

@@ -41,7 +41,7 @@ struct Reading {
     reader: Box<dyn Reader>,
     inputs: Vec<Option<PathBuf>>,
     threads: usize,
-    bits: u32,
+    bits: Option<u32>,
     engine: Engine,
     max_bad: MaxBad,
     bad_sink: Option<BadSink>,

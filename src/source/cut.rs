@@ -21,12 +21,17 @@ pub(crate) struct Pool(Mutex<Vec<Vec<u8>>>);
 
 impl Pool {
     /// A buffer with any contents and at least `len` bytes of length.
-    fn take(&self, len: usize) -> Vec<u8> {
+    pub(crate) fn take(&self, len: usize) -> Vec<u8> {
         let mut buffer = self.0.lock().map(|mut p| p.pop()).ok().flatten().unwrap_or_default();
         if buffer.len() < len {
             buffer.resize(len, 0);
         }
         buffer
+    }
+
+    /// The buffer as shared bytes that bring it back here when the last of them is gone.
+    pub(crate) fn bytes(self: &Arc<Self>, buffer: Vec<u8>) -> bytes::Bytes {
+        bytes::Bytes::from_owner(Pooled { buffer, pool: self.clone() })
     }
 }
 
@@ -55,8 +60,7 @@ impl Drop for Pooled {
 }
 
 fn block(buffer: Vec<u8>, pool: &Arc<Pool>, range: (usize, usize), offset: u64, max_record: usize) -> TextBlock {
-    let bytes = bytes::Bytes::from_owner(Pooled { buffer, pool: pool.clone() });
-    TextBlock { data: Buffer::from(bytes), start: range.0, end: range.1, offset, max_record }
+    TextBlock { data: Buffer::from(pool.bytes(buffer)), start: range.0, end: range.1, offset, max_record }
 }
 
 /// Reads block `k` of a regular file of `len` bytes. `None` if no line begins in it.

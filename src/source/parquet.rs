@@ -4,6 +4,7 @@
 //! as a head or tail, and the driver puts the parts together; nothing is decoded twice.
 
 use super::batches::{Columns, piece};
+use super::cut::Pool;
 use super::files::InputFile;
 use super::{BLOCK_ROWS, Cut, ReadOptions, Reader, Report, Task};
 use crate::query::map::Piece;
@@ -21,7 +22,7 @@ use std::sync::atomic::Ordering;
 
 /// A file for positional reads from any thread.
 #[derive(Debug, Clone)]
-pub(crate) struct Positions(Arc<InputFile>, u64);
+pub(crate) struct Positions(Arc<InputFile>, u64, Arc<Pool>);
 
 impl Positions {
     fn read(&self, start: u64, buffer: &mut [u8]) -> ::parquet::errors::Result<()> {
@@ -52,9 +53,9 @@ impl ChunkReader for Positions {
                 "{length} bytes from {start} lie beyond the file's end"
             )));
         }
-        let mut buffer = vec![0; length];
-        self.read(start, &mut buffer)?;
-        Ok(buffer.into())
+        let mut buffer = self.2.take(length);
+        self.read(start, &mut buffer[..length])?;
+        Ok(self.2.bytes(buffer).slice(..length))
     }
 }
 
@@ -95,7 +96,7 @@ impl ParquetFile {
         let Some(len) = file.len else {
             return Err(file.error("is not a regular file; Parquet is read from its end and cannot come from a pipe"));
         };
-        let file = Positions(Arc::new(file), len);
+        let file = Positions(Arc::new(file), len, Arc::default());
         let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())
             .map_err(|e| file.0.error(&format!("is not a readable Parquet file: {e}")))?;
         Ok(ParquetFile { file, metadata })

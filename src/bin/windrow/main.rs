@@ -15,6 +15,14 @@ use windrow::ErrorKind;
 #[global_allocator]
 static ALLOCATOR: jemallocator::Jemalloc = jemallocator::Jemalloc;
 
+/// Huge pages: the engine's columns are large and short-lived, and a tenth of a run would go into page faults.
+#[allow(unsafe_code, reason = "the allocator reads its options from a symbol of this name")]
+#[unsafe(export_name = "_rjem_malloc_conf")]
+pub static ALLOCATOR_OPTIONS: Option<&'static std::ffi::c_char> = {
+    // SAFETY: the symbol is a pointer to a NUL-terminated string that lives as long as the program; jemalloc only reads it.
+    Some(unsafe { &*c"thp:always,dirty_decay_ms:30000".as_ptr() })
+};
+
 fn main() -> ExitCode {
     let arguments = args::Arguments::parse();
     let outcome = match arguments.command {
