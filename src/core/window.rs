@@ -7,6 +7,8 @@
 //!
 //! Source: Li et al., "No pane, no gain" (SIGMOD Record 2005); Carbone et al., "Cutty" (CIKM 2016).
 
+use std::ops::Range;
+
 /// A pane's number: panes are counted from the offset, negative ones before it.
 pub type PaneIndex = i64;
 /// A window's number `n`: its start is `offset + n × slide`.
@@ -123,15 +125,20 @@ impl WindowSpec {
     }
 }
 
-/// Every window that contains one of `panes` (ascending, distinct), ascending, each once. Empty stretches are jumped.
-pub fn windows_over(spec: WindowSpec, panes: impl IntoIterator<Item = PaneIndex>) -> impl Iterator<Item = WindowIndex> {
-    let mut next = WindowIndex::MIN;
-    panes.into_iter().flat_map(move |pane| {
+/// Every window that contains one of `panes` (ascending, distinct), as ascending runs of neighbours: at most one for
+/// each pane, however many windows hold a record.
+pub fn windows_over(spec: WindowSpec, panes: impl IntoIterator<Item = PaneIndex>) -> Vec<Range<WindowIndex>> {
+    let mut runs: Vec<Range<WindowIndex>> = Vec::new();
+    for pane in panes {
         let (first, last) = spec.windows_of(pane);
-        let from = first.max(next);
-        next = next.max(last + 1);
-        from..=last
-    })
+        match runs.last_mut() {
+            Some(run) if first <= run.end => run.end = run.end.max(last + 1),
+            _ if first <= last => runs.push(first..last + 1),
+            // Between sampling windows.
+            _ => {}
+        }
+    }
+    runs
 }
 
 #[cfg(test)]
@@ -179,7 +186,7 @@ mod tests {
             times.sort_unstable();
             let mut panes: Vec<_> = times.iter().map(|t| spec.pane_of(*t).0).collect();
             panes.dedup();
-            let ours: Vec<_> = windows_over(spec, panes).map(|n| spec.bounds(n)).collect();
+            let ours: Vec<_> = windows_over(spec, panes).into_iter().flatten().map(|n| spec.bounds(n)).collect();
             let mut want: Vec<_> = times.iter().flat_map(|t| windows_naive(length, slide, 0, *t)).collect();
             want.sort_unstable();
             want.dedup();

@@ -27,7 +27,8 @@ use arrow_buffer::{NullBuffer, ScalarBuffer};
 use arrow_cast::cast;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use rayon::prelude::*;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Rows that a block of windows aims at.
@@ -58,8 +59,11 @@ struct Rows {
 pub(crate) struct Emitter {
     plan: Arc<Plan>,
     parts: Vec<Sealed>,
-    windows: Vec<WindowIndex>,
-    next: usize,
+    /// The windows that are left, as runs of neighbours: there may be billions.
+    left: VecDeque<Range<WindowIndex>>,
+    /// How many windows there are, and how many have been handed out.
+    windows: u64,
+    done: u64,
     /// How many windows the next block takes.
     block: usize,
     /// Each key field over the keys of all partitions, in the order of the output.
@@ -76,7 +80,8 @@ impl Emitter {
             panes.extend(partition.panes.panes());
         }
         let spec = plan.slide_spec();
-        let windows = windows_over(spec, panes).collect();
+        let left: VecDeque<_> = windows_over(spec, panes).into();
+        let windows = left.iter().map(|run| (run.end - run.start) as u64).sum();
         let types: Vec<DataType> = plan.keys.iter().map(|k| k.data_type.clone()).collect();
         let sealed: Vec<(Sealed, Vec<ArrayRef>)> = partitions
             .into_par_iter()
@@ -121,7 +126,7 @@ impl Emitter {
             })
             .collect::<Result<_>>()?;
         let schema = inner_schema(&plan);
-        Ok(Emitter { plan, parts, windows, next: 0, block: 1, keys, schema, live_keys })
+        Ok(Emitter { plan, parts, left, windows, done: 0, block: 1, keys, schema, live_keys })
     }
 
     /// The schema of the batches: the plan's, text keys as dictionaries.
@@ -131,16 +136,15 @@ impl Emitter {
 
     /// Windows in all, and how many have been handed out.
     pub(crate) fn windows(&self) -> (u64, u64) {
-        (self.windows.len() as u64, self.next as u64)
+        (self.windows, self.done)
     }
 
     /// The rows of the next windows, in order; `None` after the last. Runs on the current rayon pool.
     pub(crate) fn next_block(&mut self) -> Result<Option<Vec<RecordBatch>>> {
-        if self.next == self.windows.len() {
+        let windows = &self.take_windows()[..];
+        if windows.is_empty() {
             return Ok(None);
         }
-        let to = (self.next + self.block).min(self.windows.len());
-        let windows = &self.windows[self.next..to].to_vec()[..];
         let plan = &*self.plan;
         self.parts.par_iter_mut().try_for_each(|part| part.fill(plan, windows))?;
         let total: usize = self.parts.iter().map(|p| p.rows.ids.len()).sum();
@@ -151,8 +155,22 @@ impl Emitter {
         };
         let rows_per_window = (total / windows.len()).max(1);
         self.block = (BLOCK_ROWS / rows_per_window).clamp(1, 4 * self.block.max(256));
-        self.next = to;
+        self.done += windows.len() as u64;
         Ok(Some(batches))
+    }
+
+    /// The windows of the next block.
+    fn take_windows(&mut self) -> Vec<WindowIndex> {
+        let mut windows = Vec::new();
+        while windows.len() < self.block
+            && let Some(run) = self.left.front_mut()
+        {
+            windows.extend(run.by_ref().take(self.block - windows.len()));
+            if run.is_empty() {
+                self.left.pop_front();
+            }
+        }
+        windows
     }
 
     /// One large window: a batch for each partition, its columns moved out.
