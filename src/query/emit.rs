@@ -541,6 +541,21 @@ fn state<C: Column>(slider: &Slider<ColumnTables>, i: usize) -> (&C, Option<&C>)
     (same(column), front.map(same))
 }
 
+/// Appends the extremes of the groups `ids`.
+fn extremes<const MIN: bool>(
+    (a, b): (&Extreme<MIN>, Option<&Extreme<MIN>>),
+    ids: &[u32],
+    float: bool,
+    to: &mut OutputColumn,
+) {
+    let words = ids.iter().map(|id| Extreme::of(a, b, *id as usize));
+    if float {
+        to.floats(words.map(from_ordered_float));
+    } else {
+        to.ints(words);
+    }
+}
+
 /// Appends `output` for the groups `ids` of the current window.
 fn finish(output: &Output, slider: &Slider<ColumnTables>, ids: &[u32], to: &mut OutputColumn) -> Result<()> {
     let rows = slider.rows();
@@ -604,19 +619,10 @@ fn finish(output: &Output, slider: &Slider<ColumnTables>, ids: &[u32], to: &mut 
             without_value(*nulls, to);
         }
         Output::Extreme { state: i, nulls, min, float } => {
-            let word = |id: &u32| {
-                if *min {
-                    let (a, b) = state::<Extreme<true>>(slider, *i);
-                    Extreme::of(a, b, *id as usize)
-                } else {
-                    let (a, b) = state::<Extreme<false>>(slider, *i);
-                    Extreme::of(a, b, *id as usize)
-                }
-            };
-            if *float {
-                to.floats(ids.iter().map(word).map(from_ordered_float));
+            if *min {
+                extremes(state::<Extreme<true>>(slider, *i), ids, *float, to);
             } else {
-                to.ints(ids.iter().map(word));
+                extremes(state::<Extreme<false>>(slider, *i), ids, *float, to);
             }
             without_value(*nulls, to);
         }

@@ -202,16 +202,54 @@ fn word_array(words: impl Iterator<Item = Option<u64>>, data_type: &DataType) ->
 /// Keys as bytes: one text field, several fields, or none.
 #[derive(Debug, Default)]
 pub(crate) struct ByteRows {
-    /// Row `i` ends at `ends[i]` and starts where its predecessor ends.
-    ends: Vec<usize>,
+    /// Where each row's key stands in `data`; rows of a dictionary's entry share one place.
+    places: Vec<(u32, u32)>,
     data: Vec<u8>,
 }
 
 impl ByteRows {
     #[inline]
     fn get(&self, row: usize) -> &[u8] {
-        let start = if row == 0 { 0 } else { self.ends[row - 1] };
-        &self.data[start..self.ends[row]]
+        let (start, len) = self.places[row];
+        &self.data[start as usize..(start + len) as usize]
+    }
+
+    /// Appends the key of one row.
+    ///
+    /// # Errors
+    /// If the keys of a block are more than 4 GiB.
+    #[inline]
+    fn push(&mut self, bytes: &[u8]) -> Result<()> {
+        let start = self.data.len();
+        self.data.extend_from_slice(bytes);
+        if self.data.len() > u32::MAX as usize {
+            return Err(Error::data("the keys of one block of 65,536 records are longer than 4 GiB"));
+        }
+        self.places.push((start as u32, bytes.len() as u32));
+        Ok(())
+    }
+
+    /// Appends a dictionary's rows: each entry is hashed and copied once.
+    fn extend_dictionary(&mut self, column: &ArrayRef, rows: usize, hashes: &mut Vec<u64>) -> Result<()> {
+        let dictionary = column.as_any_dictionary();
+        let text = TextColumn::new(dictionary.values())?;
+        let mut entries = Vec::with_capacity(dictionary.values().len());
+        for entry in 0..dictionary.values().len() {
+            let bytes = text.get(entry);
+            self.push(bytes.unwrap_or_default())?;
+            entries.push((self.places.pop().unwrap_or_default(), bytes.map_or(NULL_HASH, hash_bytes)));
+        }
+        let keys = dictionary.normalized_keys();
+        let nulls = dictionary.nulls().filter(|n| n.null_count() > 0);
+        for (row, key) in keys.iter().enumerate().take(rows) {
+            let (place, hash) = match nulls {
+                Some(nulls) if nulls.is_null(row) => ((0, 0), NULL_HASH),
+                _ => entries[*key],
+            };
+            self.places.push(place);
+            hashes.push(hash);
+        }
+        Ok(())
     }
 }
 
@@ -231,36 +269,42 @@ impl ByteStore {
 
 impl KeyBatch for ByteRows {
     fn clear(&mut self) {
-        self.ends.clear();
+        self.places.clear();
         self.data.clear();
     }
 
     fn extend(&mut self, columns: &[ArrayRef], rows: usize, hashes: &mut Vec<u64>) -> Result<()> {
         match columns {
             [] => {
-                self.ends.resize(self.ends.len() + rows, self.data.len());
+                self.places.resize(self.places.len() + rows, (0, 0));
                 hashes.resize(hashes.len() + rows, hash_bytes(b""));
+            }
+            [column] if matches!(column.data_type(), DataType::Dictionary(..)) => {
+                self.extend_dictionary(column, rows, hashes)?;
             }
             [column] => {
                 let text = TextColumn::new(column)?;
                 for row in 0..rows {
                     match text.get(row) {
                         Some(bytes) => {
-                            self.data.extend_from_slice(bytes);
+                            self.push(bytes)?;
                             hashes.push(hash_bytes(bytes));
                         }
-                        None => hashes.push(NULL_HASH),
+                        None => {
+                            self.places.push((0, 0));
+                            hashes.push(NULL_HASH);
+                        }
                     }
-                    self.ends.push(self.data.len());
                 }
             }
             several => {
                 let fields: Vec<RowField> = several.iter().map(RowField::new).collect::<Result<_>>()?;
+                let mut encoded = Vec::new();
                 for row in 0..rows {
-                    let start = self.data.len();
-                    fields.iter().for_each(|f| f.encode(row, &mut self.data));
-                    hashes.push(hash_bytes(&self.data[start..]));
-                    self.ends.push(self.data.len());
+                    encoded.clear();
+                    fields.iter().for_each(|f| f.encode(row, &mut encoded));
+                    self.push(&encoded)?;
+                    hashes.push(hash_bytes(&encoded));
                 }
             }
         }
@@ -269,20 +313,21 @@ impl KeyBatch for ByteRows {
 
     #[inline]
     fn same(&self, a: usize, b: usize) -> bool {
-        self.get(a) == self.get(b)
+        self.places[a] == self.places[b] || self.get(a) == self.get(b)
     }
 
     fn pick(&self, rows: &[u32]) -> Self {
-        let mut out = ByteRows { ends: Vec::with_capacity(rows.len()), data: Vec::new() };
+        let mut out = ByteRows { places: Vec::with_capacity(rows.len()), data: Vec::new() };
         for row in rows {
-            out.data.extend_from_slice(self.get(*row as usize));
-            out.ends.push(out.data.len());
+            let bytes = self.get(*row as usize);
+            out.places.push((out.data.len() as u32, bytes.len() as u32));
+            out.data.extend_from_slice(bytes);
         }
         out
     }
 
     fn bytes(&self) -> usize {
-        self.ends.capacity() * 8 + self.data.capacity()
+        self.places.capacity() * 8 + self.data.capacity()
     }
 }
 

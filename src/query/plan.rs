@@ -4,7 +4,7 @@
 
 use super::agg::{Agg, AggKind};
 use super::aggregates::{
-    Column, Columns, CountIf, CustomOutput, Erased, Extreme, FloatSum, IntSum, Nulls, TextExtreme,
+    Column, Columns, CountIf, CustomOutput, Erased, Extreme, FloatSum, IntSum, Nulls, TextExtreme, ordered_floats,
 };
 use super::expr::{Expr, Predicate};
 use super::map::Piece;
@@ -52,6 +52,8 @@ enum Source {
     Plain(usize),
     /// Column of the input, cast to `Int64` or `Float64`.
     Number(usize, DataType),
+    /// Column of the input, floats as words that order.
+    Ordered(usize),
     /// Condition of the plan.
     Condition(usize),
 }
@@ -238,8 +240,9 @@ impl Plan {
                     Source::Plain(column) => piece.columns[*column].clone(),
                     Source::Number(column, to) => {
                         let array = &piece.columns[*column];
-                        if array.data_type() == to { array.clone() } else { number(array, to)? }
+                        number(array, to)?
                     }
+                    Source::Ordered(column) => ordered_floats(&number(&piece.columns[*column], &DataType::Float64)?),
                     Source::Condition(i) => Arc::new(self.conditions[*i].mask(piece)?),
                 };
                 made.push((source, array.clone()));
@@ -338,7 +341,6 @@ impl Plan {
                 }
                 let nulls = self.primitive(Primitive::Nulls, vec![Source::Plain(column)]);
                 let float = data_type.is_floating();
-                let word = if float { DataType::Float64 } else { DataType::Int64 };
                 if !float && !is_word_like(&data_type) {
                     return Err(Error::usage(format!(
                         "{}({name}): {name} is {}",
@@ -347,7 +349,10 @@ impl Plan {
                     )));
                 }
                 let primitive = if min { Primitive::Min } else { Primitive::Max };
-                let state = self.primitive(primitive, vec![Source::Number(column, word)]);
+                let state = self.primitive(
+                    primitive,
+                    vec![if float { Source::Ordered(column) } else { Source::Number(column, DataType::Int64) }],
+                );
                 (Output::Extreme { state, nulls, min, float }, data_type)
             }
             AggKind::Custom { inputs, aggregate, .. } => {
@@ -365,6 +370,9 @@ impl Plan {
 
 /// `array` as `Int64` or `Float64`.
 fn number(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+    if array.data_type() == to {
+        return Ok(array.clone());
+    }
     let narrow = match array.data_type() {
         DataType::Date32 | DataType::Time32(_) => cast(array, &DataType::Int32)?,
         _ => array.clone(),

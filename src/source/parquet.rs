@@ -13,7 +13,7 @@ use crate::{Error, Result};
 use ::parquet::arrow::ProjectionMask;
 use ::parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use ::parquet::file::reader::{ChunkReader, Length};
-use arrow_schema::SchemaRef;
+use arrow_schema::{DataType, Fields, Schema, SchemaRef};
 use bytes::Bytes;
 use std::io::Read;
 use std::path::PathBuf;
@@ -97,8 +97,10 @@ impl ParquetFile {
             return Err(file.error("is not a regular file; Parquet is read from its end and cannot come from a pipe"));
         };
         let file = Positions(Arc::new(file), len, Arc::default());
-        let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())
-            .map_err(|e| file.0.error(&format!("is not a readable Parquet file: {e}")))?;
+        let unreadable = |e| file.0.error(&format!("is not a readable Parquet file: {e}"));
+        let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(unreadable)?;
+        let options = ArrowReaderOptions::new().with_schema(with_dictionaries(&metadata));
+        let metadata = ArrowReaderMetadata::try_new(metadata.metadata().clone(), options).map_err(unreadable)?;
         Ok(ParquetFile { file, metadata })
     }
 
@@ -110,6 +112,36 @@ impl ParquetFile {
     fn rows(&self, group: usize) -> usize {
         self.metadata.metadata().row_group(group).num_rows().max(0) as usize
     }
+}
+
+/// The file's schema, text columns that are small dictionaries read as such: their entries are then hashed once.
+fn with_dictionaries(metadata: &ArrowReaderMetadata) -> SchemaRef {
+    let parquet = metadata.metadata();
+    let is_small = |root: usize| {
+        let leaf = (0..parquet.file_metadata().schema_descr().num_columns())
+            .find(|leaf| parquet.file_metadata().schema_descr().get_column_root_idx(*leaf) == root);
+        // A value then takes a few bits, not its bytes.
+        leaf.is_some_and(|leaf| {
+            parquet.row_groups().iter().all(|group| {
+                let chunk = group.column(leaf);
+                chunk.dictionary_page_offset().is_some() && chunk.uncompressed_size() < 3 * chunk.num_values() + 4096
+            })
+        })
+    };
+    let fields = metadata.schema().fields().iter().enumerate().map(|(root, field)| {
+        if field.data_type() == &DataType::Utf8 && parquet.num_row_groups() > 0 && is_small(root) {
+            let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+            Arc::new(field.as_ref().clone().with_data_type(dictionary))
+        } else {
+            field.clone()
+        }
+    });
+    Arc::new(Schema::new_with_metadata(fields.collect::<Fields>(), metadata.schema().metadata().clone()))
+}
+
+/// Whether two columns hold the same kind of values, however text is laid out.
+fn alike(a: &DataType, b: &DataType) -> bool {
+    a == b || crate::query::text::is_text(a) && crate::query::text::is_text(b)
 }
 
 /// Parquet inputs, one after the other.
@@ -149,7 +181,7 @@ impl ParquetReader {
         let name_of = |name: &String| {
             let at = schema.index_of(name).map_err(|_| file.file.0.error(&format!("has no column {name:?}")))?;
             let first = self.schema.field_with_name(name)?.data_type();
-            if schema.field(at).data_type() != first {
+            if !alike(schema.field(at).data_type(), first) {
                 return Err(file.file.0.error(&format!(
                     "column {name:?} is of type {} here, but {first} in the first file",
                     schema.field(at).data_type()

@@ -9,9 +9,9 @@ use crate::Result;
 use crate::core::suffix;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type};
-use arrow_array::{Array, ArrayRef};
-use arrow_schema::DataType;
+use arrow_array::{Array, ArrayRef, Int64Array};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// The word of a float that orders among its like.
 #[inline]
@@ -26,7 +26,13 @@ pub(crate) fn from_ordered_float(word: i64) -> f64 {
     f64::from_bits((word ^ (((word >> 63) as u64) >> 1) as i64) as u64)
 }
 
-/// The least (`MIN`) or greatest word per state. Inputs are `Int64` or `Float64`.
+/// A `Float64` column as words that order among their like.
+pub(crate) fn ordered_floats(column: &ArrayRef) -> ArrayRef {
+    let words: Int64Array = column.as_primitive::<Float64Type>().unary(to_ordered_float);
+    Arc::new(words)
+}
+
+/// The least (`MIN`) or greatest word per state. Inputs are `Int64`, floats by [`ordered_floats`].
 #[derive(Debug, Default)]
 pub(crate) struct Extreme<const MIN: bool>(Vec<i64>);
 
@@ -67,25 +73,12 @@ impl<const MIN: bool> Column for Extreme<MIN> {
     }
 
     fn update(&mut self, at: &[u32], inputs: &[ArrayRef]) -> Result<()> {
-        let column = &inputs[0];
-        let nulls = column.nulls().filter(|n| n.null_count() > 0);
-        match (column.data_type(), nulls) {
-            (DataType::Float64, None) => {
-                let values = column.as_primitive::<Float64Type>().values();
-                self.take(at, values.iter().map(|v| to_ordered_float(*v)));
-            }
-            (DataType::Float64, Some(nulls)) => {
-                let values = column.as_primitive::<Float64Type>().values();
-                let word = |(i, v): (usize, &f64)| {
-                    if nulls.is_valid(i) { to_ordered_float(*v) } else { Self::IDENTITY }
-                };
-                self.take(at, values.iter().enumerate().map(word));
-            }
-            (_, None) => self.take(at, column.as_primitive::<Int64Type>().values().iter().copied()),
-            (_, Some(nulls)) => {
-                let values = column.as_primitive::<Int64Type>().values();
+        let column = inputs[0].as_primitive::<Int64Type>();
+        match column.nulls().filter(|n| n.null_count() > 0) {
+            None => self.take(at, column.values().iter().copied()),
+            Some(nulls) => {
                 let word = |(i, v): (usize, &i64)| if nulls.is_valid(i) { *v } else { Self::IDENTITY };
-                self.take(at, values.iter().enumerate().map(word));
+                self.take(at, column.values().iter().enumerate().map(word));
             }
         }
         Ok(())

@@ -18,7 +18,7 @@ mod text_extreme;
 pub(crate) use count_if::CountIf;
 pub use custom::{Aggregate, Value};
 pub(crate) use custom::{Custom, CustomOutput, Erased};
-pub(crate) use extreme::{Extreme, from_ordered_float};
+pub(crate) use extreme::{Extreme, from_ordered_float, ordered_floats};
 pub(crate) use nulls::Nulls;
 pub(crate) use sum::{FloatSum, IntSum};
 pub(crate) use tables::{ColumnTables, Columns, Table};
