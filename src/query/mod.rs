@@ -26,6 +26,7 @@ mod aggregates;
 mod emit;
 mod exec;
 pub mod expr;
+mod finish;
 mod keys;
 pub(crate) mod map;
 mod open;
@@ -45,11 +46,14 @@ pub use rows::Rows;
 pub use crate::core::slide::Engine;
 use crate::core::window::WindowSpec;
 use crate::source::BadPlace;
-use crate::time::{TimeFormat, parse_duration};
+use crate::time::{TimeFormat, parse_duration, parse_signed_duration};
 use crate::{Error, Result};
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use std::path::PathBuf;
+
+/// No window or slide is longer, so that no arithmetic on windows leaves 64 bits. The years 1 to 9999 are shorter.
+const LONGEST: i64 = 4_000_000 * 86_400_000_000;
 
 /// The windows of a query: half-open, starting at `offset + n × slide`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,8 +63,13 @@ impl Window {
     /// Windows of `length` every `slide` from `offset`, all in microseconds.
     ///
     /// # Errors
-    /// If `length` or `slide` is not positive.
+    /// If `length` or `slide` is not positive, or longer than the twelve thousand years that hold all of time.
     pub fn sliding(length: i64, slide: i64, offset: i64) -> Result<Window> {
+        for (which, micros) in [("window", length), ("slide", slide)] {
+            if micros > LONGEST {
+                return Err(Error::usage(format!("the {which} is too long: 4000000d hold all of time")));
+            }
+        }
         WindowSpec::new(length, slide, offset).map(Window).ok_or_else(|| {
             let which = if length <= 0 { "window" } else { "slide" };
             Error::usage(format!("the {which} must be longer than zero"))
@@ -82,7 +91,7 @@ impl Window {
     pub fn parse(length: &str, slide: Option<&str>, offset: Option<&str>) -> Result<Window> {
         let length = parse_duration(length)?;
         let slide = slide.map_or(Ok(length), parse_duration)?;
-        let offset = offset.map_or(Ok(0), parse_duration)?;
+        let offset = offset.map_or(Ok(0), parse_signed_duration)?;
         Self::sliding(length, slide, offset)
     }
 }
@@ -251,11 +260,11 @@ impl Query {
         self
     }
 
-    /// Into how many partitions keys are cut: 2 to the power of `bits`, at most 12 (default: by the number of keys in the
+    /// Into how many partitions keys are cut: 2 to the power of `bits`, at most 10 (default: by the number of keys in the
     /// first block). Changes no answer.
     #[must_use]
     pub fn partition_bits(mut self, bits: u32) -> Query {
-        self.options.partition_bits = Some(bits.min(12));
+        self.options.partition_bits = Some(bits.min(10));
         self
     }
 

@@ -40,7 +40,6 @@ pub(crate) struct WantedColumn {
 /// A key field of the output.
 #[derive(Debug, Clone)]
 pub(crate) struct KeyField {
-    pub(crate) name: String,
     /// The type in the output: text is `Utf8`.
     pub(crate) data_type: DataType,
 }
@@ -170,7 +169,7 @@ impl Plan {
             let column = plan.want(name, true);
             plan.key_columns.push(column);
             output.push(Field::new(name, data_type.clone(), true));
-            plan.keys.push(KeyField { name: name.clone(), data_type });
+            plan.keys.push(KeyField { data_type });
         }
         if let Some(text) = request.filter {
             plan.filter = Some(plan.condition(text, fields)?);
