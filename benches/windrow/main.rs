@@ -1,1 +1,3 @@
+//! Benchmarks of the parts that decide the speed of the whole.
+
 fn main() {}
