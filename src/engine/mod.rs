@@ -6,8 +6,14 @@ pub(crate) use rounds::rounds;
 
 use crate::{Error, Result};
 
+/// More workers than this are refused: starting them would take longer than most runs, and the system down.
+const MOST_THREADS: usize = 1024;
+
 /// A pool of `threads` workers (0: one per core).
 pub(crate) fn pool(threads: usize) -> Result<rayon::ThreadPool> {
+    if threads > MOST_THREADS {
+        return Err(Error::usage(format!("{threads} worker threads are too many: {MOST_THREADS} is the most")));
+    }
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .thread_name(|i| format!("windrow-{i}"))

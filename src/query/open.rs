@@ -117,9 +117,10 @@ pub(crate) fn open(
                         None => fields.default_time(),
                     };
                     let time = wanted_time(&plan, time, options, &fields)?;
-                    let mut missing = Vec::new();
+                    let mut must = Vec::new();
                     for column in &plan.columns {
-                        if !fields.has(&column.name) && !fields.fields.is_empty() {
+                        let sampled = fields.has(&column.name);
+                        if !sampled && !fields.fields.is_empty() {
                             let close = similar(&column.name, &fields.names());
                             let hint = if close.is_empty() {
                                 String::new()
@@ -128,12 +129,12 @@ pub(crate) fn open(
                             };
                             notes.push(format!("none of the first records has a field {:?}{hint}", column.name));
                         }
-                        missing.push(column.name.clone());
+                        must.push((!sampled).then(|| column.name.clone()));
                     }
                     let wanted =
                         wanted(&plan, time, &|name, key| if key { FieldType::Text } else { fields.field_type(name) });
                     let decoder: Arc<dyn Decoder> = Arc::new(JsonDecoder::new(&wanted)?);
-                    let reader = Box::new(TextReader::new(paths, Some(file), decoder, missing, read));
+                    let reader = Box::new(TextReader::new(paths, Some(file), decoder, must, read));
                     Ok(Opened { plan, reader, inputs, notes })
                 }
                 format => {

@@ -16,8 +16,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 /// Blocks that a stream's reader may be ahead.
 const AHEAD: usize = 4;
 
-/// Which wanted columns have had a value, for fields that perhaps no record has.
-pub(crate) type Seen = Arc<Vec<AtomicBool>>;
+/// What the records have had so far, for fields that perhaps none has.
+#[derive(Debug)]
+struct Seen {
+    /// Whether there was a good record.
+    any: AtomicBool,
+    /// For each column whether it had a value, or need not have one.
+    columns: Vec<AtomicBool>,
+}
 
 /// Text inputs, one after the other.
 pub(crate) struct TextReader {
@@ -27,9 +33,9 @@ pub(crate) struct TextReader {
     options: ReadOptions,
     pool: Arc<Pool>,
     current: Option<Current>,
-    seen: Seen,
-    /// Names of the columns in `seen`, for the error at the end.
-    names: Vec<String>,
+    seen: Arc<Seen>,
+    /// The columns of `seen` that must have a value, for the error at the end.
+    must: Vec<Option<String>>,
     /// The first input, which was opened to look at it.
     opened: Option<TextInput>,
 }
@@ -40,17 +46,18 @@ enum Current {
 }
 
 impl TextReader {
-    /// `inputs` decoded by `decoder`; `names` are the fields that must occur in some record (empty: none must).
+    /// `inputs` decoded by `decoder`; `must` names, at their columns, the fields that must occur in some record.
     /// `opened` is the first input, if it is open already.
     pub(crate) fn new(
         inputs: Vec<PathBuf>,
         opened: Option<TextInput>,
         decoder: Arc<dyn Decoder>,
-        names: Vec<String>,
+        must: Vec<Option<String>>,
         options: ReadOptions,
     ) -> Self {
-        let seen = Arc::new(names.iter().map(|_| AtomicBool::new(false)).collect());
-        TextReader { inputs, next_input: 0, decoder, options, pool: Arc::default(), current: None, seen, names, opened }
+        let columns = must.iter().map(|name| AtomicBool::new(name.is_none())).collect();
+        let seen = Arc::new(Seen { any: AtomicBool::new(false), columns });
+        TextReader { inputs, next_input: 0, decoder, options, pool: Arc::default(), current: None, seen, must, opened }
     }
 
     fn open_next(&mut self) -> Result<bool> {
@@ -112,9 +119,11 @@ impl Reader for TextReader {
     }
 
     fn finish(&mut self) -> Result<()> {
-        let records = self.options.progress.records.load(Ordering::Relaxed);
-        for (name, seen) in self.names.iter().zip(self.seen.iter()) {
-            if records > 0 && !seen.load(Ordering::Relaxed) {
+        for (name, seen) in self.must.iter().zip(&self.seen.columns) {
+            if let Some(name) = name
+                && self.seen.any.load(Ordering::Relaxed)
+                && !seen.load(Ordering::Relaxed)
+            {
                 return Err(Error::usage(format!("no record of the input has a field {name:?}")));
             }
         }
@@ -246,7 +255,7 @@ struct TextTask {
     decoder: Arc<dyn Decoder>,
     options: ReadOptions,
     pool: Arc<Pool>,
-    seen: Seen,
+    seen: Arc<Seen>,
 }
 
 impl Task for TextTask {
@@ -273,7 +282,10 @@ impl Task for TextTask {
             bad.start += block.offset as usize;
         }
         count(&self.options.progress.records, decoded.rows + report.bad.len());
-        for (seen, column) in self.seen.iter().zip(&decoded.columns) {
+        if decoded.rows > 0 && !self.seen.any.load(Ordering::Relaxed) {
+            self.seen.any.store(true, Ordering::Relaxed);
+        }
+        for (seen, column) in self.seen.columns.iter().zip(&decoded.columns) {
             if !seen.load(Ordering::Relaxed) && column.null_count() < column.len() {
                 seen.store(true, Ordering::Relaxed);
             }

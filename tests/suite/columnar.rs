@@ -7,6 +7,7 @@ use arrow_array::{
     ArrayRef, BooleanArray, Date32Array, DictionaryArray, Float32Array, Float64Array, Int32Array, Int64Array,
     RecordBatch, StringArray, TimestampMicrosecondArray, TimestampMillisecondArray, TimestampNanosecondArray,
 };
+use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use arrow_schema::SchemaRef;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -122,23 +123,24 @@ fn parquet_batches_and_ndjson_give_the_same_rows_for_keys_of_every_type() {
     let path = dir.path().join("data.parquet");
     write(&path, 0..ROWS, 40_000);
     // The same values as JSON writes them: what is no number or boolean there is the text that CSV prints.
-    let columns: Vec<ArrayRef> = batch(0..ROWS).columns().to_vec();
-    let format = |i: usize, key: &str| {
-        let column = &columns[schema().index_of(key).unwrap()];
-        let options = arrow_cast::display::FormatOptions::default().with_timestamp_format(Some("%Y-%m-%dT%H:%M:%S%.f"));
-        let text = arrow_cast::display::ArrayFormatter::try_new(column, &options).unwrap().value(i).to_string();
-        match key {
-            _ if arrow_array::Array::is_null(column, i) || key == "word" && (i as i64) % 11 == 3 => "null".into(),
-            "int" | "flag" | "v" | "x" | "single" => text,
-            "millis" | "nanos" => serde_json::to_string(&format!("{text}Z")).unwrap(),
-            _ => serde_json::to_string(&text).unwrap(),
-        }
-    };
+    let batch = batch(0..ROWS);
+    let options = FormatOptions::default().with_null("null").with_timestamp_format(Some("%Y-%m-%dT%H:%M:%S%.f"));
+    let fields: Vec<(&str, ArrayFormatter)> = KEYS
+        .iter()
+        .chain(&["v", "x"])
+        .map(|name| (*name, ArrayFormatter::try_new(batch.column_by_name(name).unwrap(), &options).unwrap()))
+        .collect();
     let mut json = String::new();
     for i in 0..ROWS as usize {
         json += &format!("{{\"ts\":{}", micros(i as i64));
-        for key in KEYS.iter().chain(&["v", "x"]) {
-            json += &format!(",\"{key}\":{}", format(i, key));
+        for (name, values) in &fields {
+            let text = values.value(i).to_string();
+            json += &match *name {
+                _ if text == "null" => format!(",\"{name}\":null"),
+                "int" | "single" | "flag" | "v" | "x" => format!(",\"{name}\":{text}"),
+                "millis" | "nanos" => format!(",\"{name}\":\"{text}Z\""),
+                _ => format!(",\"{name}\":{}", serde_json::to_string(&text).unwrap()),
+            };
         }
         json += "}\n";
     }

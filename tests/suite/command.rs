@@ -82,8 +82,8 @@ fn conditions_follow_three_valued_logic() {
         ("n is null or s = ''", 2),
         ("not (n is null and s = 'b')", 4),
         // Null and false is false, null and true is null: the one is kept when negated, the other is not.
-        ("not (n > 100 and s = 'nowhere')", 4),
-        ("not (n > 0 and s = 'b')", 4),
+        ("not (n > 100 and s = 'nowhere')", 5),
+        ("not (n > 0 and s = 'b')", 3),
         ("s = 'b' or n > 3", 2),
         ("s = 'it''s'", 1),
         ("s >= 'b'", 2),
@@ -117,8 +117,9 @@ fn keys_of_several_fields() {
     let mut lines: Vec<&str> = listed.lines().skip(1).collect();
     lines.sort_unstable();
     assert_eq!(lines.len(), 6);
-    assert_eq!(lines[0], "\"/a,b\",200,10,10");
-    assert!(lines[2].starts_with("\"/") && lines[2].contains("\"\"q"), "{lines:?}");
+    // Logs escape a quote with a backslash, which stays; CSV doubles it.
+    assert_eq!(lines[0], "\"/\\\"\"q\\\"\"\",200,10,10");
+    assert_eq!(lines[2], "\"/a,b\",200,10,10");
     assert_eq!(lines[5], "/plain,201,10,10");
     // A key that is aggregated as well, and one field twice.
     let mut both: Vec<String> =
@@ -144,7 +145,7 @@ fn members_of_objects_are_fields() {
     };
     assert_eq!(
         run(&["--key", "http.path", "--agg", "count,sum(\"http.size.out\")"]),
-        [",1,", "\"[1,2]\",1,", "/a,2,11", "http.path,count,sum_http.size.out"]
+        ["\"[1,2]\",1,", ",1,", "/a,2,11", "http.path,count,sum_http.size.out"]
     );
     assert_eq!(run(&["--key", "a.b"]), [",2", "a.b,count", "literal,1", "member,1"]);
     assert_eq!(run(&["--where", "\"http.size.out\" > 5"]), ["1", "count"]);
@@ -158,7 +159,7 @@ fn a_field_that_no_record_has() {
         let said = error.err.clone();
         let error = error.fails(2);
         assert!(said.contains("none of the first records has a field \"paht\"; similar: path"), "{said}");
-        assert!(error.contains("no record of the whole input has a field \"paht\""), "{error}");
+        assert!(error.contains("no record of the input has a field \"paht\""), "{error}");
     }
     // One that comes later is only warned of.
     text += "{\"ts\":3000,\"late\":7}\n";
@@ -168,6 +169,9 @@ fn a_field_that_no_record_has() {
     // Null is a value that is there; and an input without records has no fields to miss.
     let ran = windrow_with(&["replay", "-", "--agg", "count(x)"], b"{\"ts\":1,\"x\":null}\n").good();
     assert_eq!(ran.out, "count_x\n0\n");
+    // Without a good record it is the bad ones that must be told of.
+    let ran = windrow_with(&["replay", "-", "--format", "json", "--agg", "sum(x)", "--stats"], b"bad\n").good();
+    assert_eq!((ran.out.as_str(), ran.stat("bad")), ("sum_x\n", 1));
     assert_eq!(windrow_with(&["replay", "-", "--format", "json", "--agg", "sum(x)"], b"").good().out, "sum_x\n");
 }
 
@@ -214,12 +218,13 @@ fn progress_goes_to_standard_error() {
         .unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let feeder = std::thread::spawn(move || {
-        stdin.write_all(line("a", TIME, "/", 200, "1").as_bytes()).unwrap();
+        // The first block, 4 MiB, is what the format would be found out from: only then the run begins.
+        stdin.write_all(line("a", TIME, "/", 200, "1").repeat(100_000).as_bytes()).unwrap();
         std::thread::sleep(Duration::from_millis(1500));
     });
     let output = child.wait_with_output().unwrap();
     feeder.join().unwrap();
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "count\n1\n");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "count\n100000\n");
     let err = String::from_utf8_lossy(&output.stderr);
     assert!(err.contains("M records read"), "{err:?}");
 }
