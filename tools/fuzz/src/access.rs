@@ -7,6 +7,7 @@
 mod blocks;
 
 use libfuzzer_sys::fuzz_target;
+use windrow::format::Wanted;
 use windrow::format::access::AccessDecoder;
 
 const NAMES: [&str; 12] = [
@@ -34,7 +35,7 @@ fuzz_target!(|data: &[u8]| {
     let combined = choice & 1 == 0;
     let names = if combined { &NAMES[..] } else { &NAMES[..10] };
     let format = || blocks::FORMATS[usize::from(choice >> 1 & 7) % 5].clone();
-    let decoder = |wanted| AccessDecoder::new(wanted, combined).expect("fields that there are");
+    let decoder = |wanted: &Wanted| AccessDecoder::new(wanted, combined).expect("fields that there are");
 
     // Everything as text: never an error. Then a few columns only, with and without the time.
     let all = blocks::wanted(None, blocks::fields(names, 0b00001));

@@ -1,7 +1,10 @@
 //! What holds for every decoder: columns of equal length, views that lie in the block, a ledger that balances, and the
 //! same answer however the bytes are cut into blocks.
 
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float64Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, ArrayRef};
+use arrow_schema::DataType;
 use std::fmt::Write;
 use windrow::ErrorKind;
 use windrow::format::{Decoded, Decoder, Field, FieldType, TextBlock, TimeField, Wanted};
@@ -134,12 +137,21 @@ fn summary(blocks: &[Decoded]) -> String {
     text
 }
 
+/// Every value of a column as text; a float as its bits, so that NaN is NaN.
 fn values(column: &ArrayRef, text: &mut String) {
-    // The debug form prints the first and last ten values of an array.
-    for from in (0..column.len()).step_by(10) {
-        let some = column.slice(from, (column.len() - from).min(10));
-        let debug = format!("{some:?}");
-        let (_, debug) = debug.split_once('[').unwrap_or_default();
-        text.push_str(debug.trim_end_matches("]\n").trim_end_matches(']'));
+    for row in 0..column.len() {
+        text.push(' ');
+        if column.is_null(row) {
+            text.push_str("null");
+            continue;
+        }
+        match column.data_type() {
+            DataType::BinaryView => write!(text, "\"{}\"", column.as_binary_view().value(row).escape_ascii()),
+            DataType::Int64 => write!(text, "{}", column.as_primitive::<Int64Type>().value(row)),
+            DataType::Float64 => write!(text, "{:x}", column.as_primitive::<Float64Type>().value(row).to_bits()),
+            DataType::Boolean => write!(text, "{}", column.as_boolean().value(row)),
+            _ => write!(text, "{}", column.as_primitive::<TimestampMicrosecondType>().value(row)),
+        }
+        .expect("a string");
     }
 }

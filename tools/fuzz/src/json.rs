@@ -9,8 +9,8 @@ mod blocks;
 use libfuzzer_sys::fuzz_target;
 use serde::de::IgnoredAny;
 use serde_json::from_slice;
-use windrow::format::Field;
 use windrow::format::json::{JsonDecoder, infer};
+use windrow::format::{Field, Wanted};
 
 const NAMES: [&str; 6] = ["a", "b", "a.b", "a.b.c", "", "ts"];
 
@@ -29,7 +29,7 @@ fn is_object(line: &[u8]) -> Option<bool> {
 fuzz_target!(|data: &[u8]| {
     let [choice, cut, text @ ..] = data else { return };
     let format = || blocks::FORMATS[usize::from(choice & 7) % 5].clone();
-    let decoder = |wanted| JsonDecoder::new(wanted).expect("names with few dots");
+    let decoder = |wanted: &Wanted| JsonDecoder::new(wanted).expect("names with few dots");
 
     // Nothing wanted: what is good is what is JSON.
     let none = blocks::wanted(None, Vec::new());

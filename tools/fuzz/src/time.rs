@@ -2,10 +2,16 @@
 
 #![no_main]
 
-mod blocks;
-
 use libfuzzer_sys::fuzz_target;
 use windrow::time::{AccessTimes, Reading, TimeFormat, Timestamp, parse_duration, parse_signed_duration};
+
+const FORMATS: [TimeFormat; 5] = [
+    TimeFormat::Auto,
+    TimeFormat::EpochSeconds,
+    TimeFormat::EpochMillis,
+    TimeFormat::EpochMicros,
+    TimeFormat::EpochNanos,
+];
 
 fuzz_target!(|data: &[u8]| {
     // Two texts, so that what is remembered from the first meets the second.
@@ -32,7 +38,7 @@ fuzz_target!(|data: &[u8]| {
 });
 
 fn instants(text: &[u8]) {
-    for format in &blocks::FORMATS {
+    for format in &FORMATS {
         let Some(micros) = format.parse_bytes(text) else {
             assert_eq!(format.read_bytes(text), None);
             continue;
