@@ -47,8 +47,11 @@ fn config() -> Criterion {
         .without_plots()
 }
 
+/// The names of a module's groups, and what measures them.
+type Module = (&'static [&'static str], fn(&mut Criterion));
+
 /// The groups of benches, by the words that a filter on the command line may hold.
-const MODULES: [(&[&str], fn(&mut Criterion)); 5] = [
+const MODULES: [Module; 5] = [
     (&["partition"], partition::benches),
     (&["groups", "interning", "tumbling count", "sliding count"], groups::benches),
     (&["panes"], panes::benches),

@@ -103,7 +103,7 @@ fn stream(shape: &Shape, rate: f64) -> Vec<RecordBatch> {
 
 /// Runs the query and hands every batch of rows to `take`.
 fn run(batches: &[RecordBatch], ratio: usize, way: Way, mut take: impl FnMut(&RecordBatch) + Send) -> Result<()> {
-    let query = Query::batches(batches[0].schema(), batches.to_vec().into_iter().map(Ok))
+    let query = Query::batches(batches[0].schema(), batches.iter().cloned().map(Ok).collect::<Vec<_>>())
         .key("key")
         .window(Window::sliding(ratio as i64 * SECOND, SECOND, 0)?)
         .aggregate(count())

@@ -131,7 +131,7 @@ pub fn count(times: &[i64], keys: &[u64], spec: WindowSpec, bits: u32) -> Answer
         let mut panes = panes.seal(&rank);
         let mut slider = Slider::new(spec, Engine::Incremental, Nothing, groups.capacity(), &panes);
         let indexes: Vec<i64> = panes.panes.iter().map(|pane| pane.0).collect();
-        for window in windows_over(spec, indexes) {
+        for window in windows_over(spec, indexes).into_iter().flatten() {
             slider.advance(window, &mut panes);
             live.clear();
             slider.live().collect_into(&mut live);

@@ -267,7 +267,7 @@ mod tests {
             batches in prop::collection::vec(
                 prop::collection::vec((0u32..5, prop_oneof![-5i64..5, Just(i64::MAX), Just(i64::MIN + 1)]), 1..8), 0..8),
         ) {
-            let mut twin = vec![0i128; 5];
+            let mut twin = [0i128; 5];
             let (mut direct, mut folded, mut log) = (Sums::default(), Sums::default(), Sums::default());
             direct.grow(5);
             folded.grow(5);
@@ -292,10 +292,10 @@ mod tests {
             replayed.grow(5);
             replayed.cover(&log);
             replayed.fold(&log_at, &log, 0..log.len());
-            for k in 0..5 {
-                prop_assert_eq!(direct.get(k), twin[k]);
-                prop_assert_eq!(folded.get(k), twin[k]);
-                prop_assert_eq!(replayed.get(k), twin[k]);
+            for (k, want) in twin.into_iter().enumerate() {
+                prop_assert_eq!(direct.get(k), want);
+                prop_assert_eq!(folded.get(k), want);
+                prop_assert_eq!(replayed.get(k), want);
             }
             replayed.retract(&log_at, &log, 0..log.len());
             prop_assert!((0..5).all(|k| replayed.get(k) == 0));

@@ -106,7 +106,10 @@ impl Emitter {
         for (mut part, arrays) in sealed {
             part.base = live_keys as u32;
             live_keys += part.slider.rows().len() as u64;
-            parts.push(part);
+            // One without records would cost every window a look.
+            if !part.panes.panes.is_empty() {
+                parts.push(part);
+            }
             for (all, array) in keys.iter_mut().zip(arrays) {
                 all.push(array);
             }

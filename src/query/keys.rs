@@ -5,6 +5,7 @@
 //! 1 value), then eight bytes, or a `u32` length and the text. A single null key is told from `0` and `""` by its
 //! hash, [`NULL_HASH`].
 
+use super::plan::is_word_like;
 use super::text::{TextColumn, is_text};
 use crate::core::groups::{GroupId, KeyStore};
 use crate::hash::{NULL_HASH, hash_bytes, hash_word};
@@ -64,12 +65,20 @@ fn words(column: &ArrayRef) -> Result<(Vec<u64>, Option<arrow_buffer::NullBuffer
             let column = column.as_primitive::<arrow_array::types::UInt64Type>();
             column.values().to_vec()
         }
-        other => {
-            let cannot = || Error::usage(format!("a column of type {other} cannot be a key"));
-            let integers = cast(column, &DataType::Int64).map_err(|_| cannot())?;
-            let integers = integers.as_primitive_opt::<Int64Type>().ok_or_else(cannot)?;
-            integers.values().iter().map(|v| *v as u64).collect()
+        DataType::Dictionary(_, values) => {
+            let (plain, _) = words(&cast(column, values)?)?;
+            plain
         }
+        // Only what is a whole number of something: a decimal, say, would lose its fraction.
+        other if is_word_like(other) => {
+            let narrow = match other {
+                DataType::Date32 | DataType::Time32(_) => cast(column, &DataType::Int32)?,
+                _ => column.clone(),
+            };
+            let integers = cast(&narrow, &DataType::Int64)?;
+            integers.as_primitive::<Int64Type>().values().iter().map(|v| *v as u64).collect()
+        }
+        other => return Err(Error::usage(format!("a column of type {other} cannot be a key"))),
     };
     Ok((words, nulls))
 }
@@ -182,6 +191,7 @@ fn word_array(words: impl Iterator<Item = Option<u64>>, data_type: &DataType) ->
             cast(&array, data_type)?
         }
         DataType::UInt64 => Arc::new(words.collect::<arrow_array::UInt64Array>()),
+        DataType::Dictionary(_, values) => cast(&word_array(words, values)?, data_type)?,
         DataType::Boolean => {
             let mut builder = BooleanBuilder::new();
             words.for_each(|w| builder.append_option(w.map(|w| w != 0)));

@@ -107,6 +107,10 @@ pub(crate) fn open(
             }
             let mut file = TextInput::new(file, &read)?;
             let block = file.sample(&read)?;
+            if block.is_none() && options.format == Format::Auto && paths.len() > 1 {
+                // An input without records says nothing of the format and adds nothing to the answer.
+                return open(Input::Files(paths[1..].to_vec()), request, options, keep_bad, progress);
+            }
             match detect(options.format, &file, block.as_ref(), &mut notes)? {
                 Format::Json => {
                     let inferred = block.map(|b| json::infer(&b, SAMPLE_RECORDS)).unwrap_or_default();

@@ -239,7 +239,7 @@ impl Plan {
                     Source::Plain(column) => piece.columns[*column].clone(),
                     Source::Number(column, to) => {
                         let array = &piece.columns[*column];
-                        number(array, to)?
+                        number(array, to).map_err(|e| Error::data(format!("{}: {e}", self.columns[*column].name)))?
                     }
                     Source::Ordered(column) => ordered_floats(&number(&piece.columns[*column], &DataType::Float64)?),
                     Source::Condition(i) => Arc::new(self.conditions[*i].mask(piece)?),
@@ -386,7 +386,7 @@ fn is_integer(data_type: &DataType) -> bool {
 }
 
 /// Whether values of this type are at most 64 bits that order as integers do.
-fn is_word_like(data_type: &DataType) -> bool {
+pub(crate) fn is_word_like(data_type: &DataType) -> bool {
     data_type.is_integer()
         || matches!(
             data_type,

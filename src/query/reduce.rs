@@ -63,6 +63,10 @@ impl<K: KeyRows> Partition<K> {
                     for window in first..=last {
                         self.panes.admit(&block.rows, &block.states);
                         self.panes.add(window, ids, &block.rows, &block.states, cells.clone());
+                        // A record may have billions of windows.
+                        if window % 4096 == 0 {
+                            self.lease.resize(self.groups.bytes() + self.panes.bytes())?;
+                        }
                     }
                     continue;
                 }

@@ -86,7 +86,7 @@ impl InputFile {
         if metadata.is_dir() {
             return Err(Error::input("is a directory").in_file(path));
         }
-        let len = metadata.is_file().then(|| metadata.len()).filter(|_| !stdin);
+        let len = if metadata.is_file() && !stdin { Some(metadata.len()) } else { None };
         let mut input = InputFile {
             path: (!stdin).then(|| path.to_path_buf()),
             file,

@@ -2,7 +2,7 @@
 //!
 //! Every source is cut into *blocks* by amounts of input counted from its start (4 MiB of decompressed text, 65,536
 //! rows): the cut decides how partial sums of floats associate, so it must not depend on threads, on how a pipe
-//! delivers, or on compression. A [`Reader`] hands out [`Task`]s in the order of the input; tasks run on any thread
+//! delivers, or on compression. A `Reader` hands out `Task`s in the order of the input; tasks run on any thread
 //! and hand over whole blocks, or, where a unit of decoding ends inside a block, the block's parts.
 
 pub(crate) mod batches;

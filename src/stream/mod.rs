@@ -10,4 +10,4 @@
 
 mod windowed;
 
-pub use windowed::{WindowedBatches, reduce_by_key_and_window, reduce_by_key_and_window_inverse};
+pub use windowed::{NoInverse, WindowedBatches, reduce_by_key_and_window, reduce_by_key_and_window_inverse};

@@ -30,6 +30,9 @@ pub struct WindowedBatches<K, V, F, G> {
     live: Vec<u32>,
 }
 
+/// Stands where an inverse would.
+pub type NoInverse<V> = fn(&V, &V) -> V;
+
 /// Reduces each key's values over windows of `window` batches, every `slide` batches, without an inverse.
 ///
 /// `reduce` must be associative; values are reduced in the order of the batches and of the records in them.
@@ -51,7 +54,7 @@ pub fn reduce_by_key_and_window<K, V, F>(
     reduce: F,
     window: u64,
     slide: u64,
-) -> Result<WindowedBatches<K, V, F, fn(&V, &V) -> V>>
+) -> Result<WindowedBatches<K, V, F, NoInverse<V>>>
 where
     K: Hash + Eq + Clone,
     V: Clone,

@@ -299,3 +299,29 @@ fn parquet_out_reads_back_as_csv_out() {
     let total: i64 = want.iter().map(|row| row[4].parse::<i64>().unwrap()).sum();
     assert_eq!(windrow(&["replay", out, "--agg", "sum(count) as n"]).good().out, format!("n\n{total}\n"));
 }
+
+/// A decimal is no integer: as a key it would lose its fraction, and different keys would be one.
+#[test]
+fn columns_that_cannot_be_keys_or_sums_are_named() {
+    let decimals = arrow_array::Decimal128Array::from(vec![150, 175]).with_precision_and_scale(5, 2).unwrap();
+    let halves = Float64Array::from(vec![0.5, 0.25]);
+    let halves = DictionaryArray::<Int32Type>::try_new(Int32Array::from(vec![0, 1]), Arc::new(halves)).unwrap();
+    let columns: [(&str, ArrayRef); 4] = [
+        ("price", Arc::new(decimals)),
+        ("nothing", Arc::new(arrow_array::NullArray::new(2))),
+        ("half", Arc::new(halves)),
+        ("huge", Arc::new(arrow_array::UInt64Array::from(vec![u64::MAX, 1]))),
+    ];
+    let batch = RecordBatch::try_from_iter_with_nullable(columns.map(|(name, array)| (name, array, true))).unwrap();
+    let query = || Query::batches(batch.schema(), vec![Ok(batch.clone())]);
+    for (key, says) in [("price", "type Decimal128(5, 2) cannot be a key"), ("nothing", "type Null cannot be a key")] {
+        let error = query().key(key).run().unwrap().next().unwrap().unwrap_err();
+        assert!(error.to_string().contains(says), "{error}");
+    }
+    assert_eq!(rows(&csv(query().key("huge"))).len(), 2);
+    let mut halves = rows(&csv(query().key("half")));
+    halves.sort();
+    assert_eq!(halves, [["0.25", "1"], ["0.5", "1"]]);
+    let error = query().aggregate(windrow::query::sum("huge")).run().unwrap().next().unwrap().unwrap_err();
+    assert!(error.to_string().starts_with("huge: a value does not fit 64 bits"), "{error}");
+}

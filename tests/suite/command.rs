@@ -233,14 +233,35 @@ fn progress_goes_to_standard_error() {
 fn odd_inputs() {
     // Nothing at all, compressed; a device; the same file twice; very many threads.
     let empty = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()).finish().unwrap();
-    let (_dir, path) = file("empty.log.gz", &empty);
-    assert_eq!(windrow(&["replay", &path, "--window", "1m"]).good().out, "window_start,window_end,count\n");
+    let (_dir, zipped) = file("empty.log.gz", &empty);
+    assert_eq!(windrow(&["replay", &zipped, "--window", "1m"]).good().out, "window_start,window_end,count\n");
     assert_eq!(windrow(&["replay", "/dev/null", "--window", "1m"]).good().out, "window_start,window_end,count\n");
     let (_dir, path) = file("a.log", line("a", TIME, "/", 200, "1").as_bytes());
     assert_eq!(windrow(&["replay", &path, &path, "--threads", "100"]).good().out, "count\n2\n");
+    // An input without records says nothing of the format of those behind it.
+    let (_dir, json) = file("j.log", b"{\"ts\":1}\n");
+    let inputs = ["replay", "-", "/dev/null", &zipped, &json, "--window", "1m"];
+    assert_eq!(windrow(&inputs).good().out.lines().last(), Some("1970-01-01T00:00:00Z,1970-01-01T00:01:00Z,1"));
     // A file whose name is a pattern is that file.
     let (_dir, odd) = file("a[1]*?.log", line("a", TIME, "/", 200, "1").as_bytes());
     assert_eq!(windrow(&["replay", &odd]).good().out, "count\n1\n");
     let error = windrow(&["replay", &path, "--threads", "100000"]).fails(2);
     assert!(error.contains("threads"), "{error}");
+}
+
+/// Messages are no reason to fail: whoever reads them may have gone.
+#[cfg(unix)]
+#[test]
+fn a_closed_standard_error_is_no_failure() {
+    let (_dir, path) = file("a.log", (line("a", TIME, "/", 200, "1") + "bad\n").as_bytes());
+    let command = format!(
+        "set -o pipefail; {{ {} replay {path} --stats -o null; echo status $? >&3; }} 2>&1 | sleep 0",
+        env!("CARGO_BIN_EXE_windrow")
+    );
+    let command = format!(
+        "exec 3>&1; sleep 0.2 | {{ {command}; }}; {} replay {path} 2>&-; echo status $?",
+        env!("CARGO_BIN_EXE_windrow")
+    );
+    let output = Command::new("bash").arg("-c").arg(command).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "status 0\ncount\n1\nstatus 0\n");
 }

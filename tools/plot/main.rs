@@ -15,7 +15,9 @@ use std::process::ExitCode;
 /// One bench: an engine at a point.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Point {
+    /// How the window followed its predecessor.
     pub engine: String,
+    /// Distinct keys.
     pub keys: u64,
     /// Slides per window.
     pub ratio: u64,

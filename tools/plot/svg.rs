@@ -100,7 +100,9 @@ pub fn draw(points: &[Point]) -> String {
 
 /// The lines of one panel, and their names.
 fn lines<'a>(out: &mut String, points: impl Iterator<Item = &'a Point>, x: &Axis, y: &Axis) {
-    let mut engines: Vec<(&str, Vec<(f64, f64)>, f64)> = Vec::new();
+    /// Name, places, and the time of the last point.
+    type Line<'a> = (&'a str, Vec<(f64, f64)>, f64);
+    let mut engines: Vec<Line<'a>> = Vec::new();
     for point in points {
         let at = (x.at(point.ratio as f64), y.at(point.per_element()));
         match engines.iter_mut().find(|engine| engine.0 == point.engine) {

@@ -7,6 +7,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use windrow::source::Progress;
 
+/// Writes to standard error; that nobody reads it is no reason to fail, nor to panic as `eprintln!` does.
+pub fn say(text: std::fmt::Arguments<'_>) {
+    let mut stderr = std::io::stderr().lock();
+    let _ = stderr.write_fmt(text).and_then(|()| stderr.flush());
+}
+
 /// A line on standard error that is rewritten until this is dropped.
 pub struct Meter {
     stop: Arc<AtomicBool>,
@@ -24,13 +30,12 @@ impl Meter {
             while !stopped.load(Ordering::Relaxed) {
                 std::thread::park_timeout(Duration::from_millis(200));
                 if start.elapsed() >= Duration::from_millis(400) && !stopped.load(Ordering::Relaxed) {
-                    eprint!("\r\x1b[K{}", line(&progress, start.elapsed().as_secs_f64()));
-                    let _ = std::io::stderr().flush();
+                    say(format_args!("\r\x1b[K{}", line(&progress, start.elapsed().as_secs_f64())));
                     shown = true;
                 }
             }
             if shown {
-                eprint!("\r\x1b[K");
+                say(format_args!("\r\x1b[K"));
             }
         });
         Meter { stop, thread: Some(thread) }

@@ -1,7 +1,7 @@
 //! `windrow replay`: from flags to a query, from its rows to a sink.
 
 use crate::args::{Replay, When};
-use crate::progress::Meter;
+use crate::progress::{Meter, say};
 use crate::stats;
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
@@ -19,7 +19,7 @@ pub fn run(args: Replay) -> Result<()> {
     let bad_lines = args.bad_lines.as_deref().map(BadLines::create).transpose()?;
     let mut rows = query(&args, bad_lines.as_ref())?.run()?;
     if !args.quiet {
-        rows.notes().iter().for_each(|note| eprintln!("windrow: {note}"));
+        rows.notes().iter().for_each(|note| say(format_args!("windrow: {note}\n")));
     }
     let mut sink = sink::open(&target, &rows.schema())?;
     let show = match args.progress {
@@ -41,7 +41,7 @@ pub fn run(args: Replay) -> Result<()> {
     if let Some(path) = &args.stats {
         let json = stats::json(&rows.statistics(), summary.checksum, start.elapsed().as_secs_f64(), rows.threads());
         if path == Path::new("-") {
-            eprintln!("{json}");
+            say(format_args!("{json}\n"));
         } else {
             std::fs::write(path, json + "\n")
                 .map_err(|e| Error::output("cannot be written").in_file(path).because(e))?;
@@ -133,10 +133,10 @@ fn report_bad(args: &Replay, rows: &Rows) {
         return;
     }
     let read = rows.statistics().ledger.read;
-    eprintln!("windrow: {bad} of {read} records are bad and were left out; the first:");
+    say(format_args!("windrow: {bad} of {read} records are bad and were left out; the first:\n"));
     let shown = if args.verbose > 0 { usize::MAX } else { 3 };
     for place in rows.bad_records().iter().take(shown) {
         let file = place.file.as_ref().map_or("standard input".into(), |f| f.display().to_string());
-        eprintln!("  {file}, line {} (byte {}): {}", place.line, place.offset, place.reason);
+        say(format_args!("  {file}, line {} (byte {}): {}\n", place.line, place.offset, place.reason));
     }
 }
