@@ -47,8 +47,11 @@ fn config() -> Criterion {
         .without_plots()
 }
 
-/// The groups of benches, by the words that a filter on the command line may hold.
-const MODULES: [(&[&str], fn(&mut Criterion)); 5] = [
+/// The words that choose a module, and its benches.
+type Module = (&'static [&'static str], fn(&mut Criterion));
+
+/// The modules, by the words that a filter on the command line may hold.
+const MODULES: [Module; 5] = [
     (&["partition"], partition::benches),
     (&["groups", "interning", "tumbling count", "sliding count"], groups::benches),
     (&["panes"], panes::benches),

@@ -15,7 +15,9 @@ use std::process::ExitCode;
 /// One bench: an engine at a point.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Point {
+    /// `naive`, `remerge` or `incremental`.
     pub engine: String,
+    /// Different keys in the stream.
     pub keys: u64,
     /// Slides per window.
     pub ratio: u64,

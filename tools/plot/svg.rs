@@ -98,22 +98,29 @@ pub fn draw(points: &[Point]) -> String {
     out
 }
 
+/// One line of a panel: where its points stand, and the time at the last one.
+struct Engine<'a> {
+    name: &'a str,
+    places: Vec<(f64, f64)>,
+    last: f64,
+}
+
 /// The lines of one panel, and their names.
 fn lines<'a>(out: &mut String, points: impl Iterator<Item = &'a Point>, x: &Axis, y: &Axis) {
-    let mut engines: Vec<(&str, Vec<(f64, f64)>, f64)> = Vec::new();
+    let mut engines: Vec<Engine<'_>> = Vec::new();
     for point in points {
         let at = (x.at(point.ratio as f64), y.at(point.per_element()));
-        match engines.iter_mut().find(|engine| engine.0 == point.engine) {
+        match engines.iter_mut().find(|engine| engine.name == point.engine) {
             Some(engine) => {
-                engine.1.push(at);
-                engine.2 = point.per_element();
+                engine.places.push(at);
+                engine.last = point.per_element();
             }
-            None => engines.push((&point.engine, vec![at], point.per_element())),
+            None => engines.push(Engine { name: &point.engine, places: vec![at], last: point.per_element() }),
         }
     }
     // Incremental is drawn last, on top.
-    engines.sort_by_key(|engine| (engine.0 == "incremental", engine.0));
-    for (name, places, _) in &engines {
+    engines.sort_by_key(|engine| (engine.name == "incremental", engine.name));
+    for Engine { name, places, .. } in &engines {
         let path: Vec<String> = places.iter().map(|(x, y)| format!("{x:.1} {y:.1}")).collect();
         let _ = writeln!(out, "<path class=\"{name}\" d=\"M{}\"/>", path.join("L"));
         for (x, y) in places {
@@ -121,16 +128,16 @@ fn lines<'a>(out: &mut String, points: impl Iterator<Item = &'a Point>, x: &Axis
         }
     }
     // Names stand at the height of the last point, moved down where they would touch.
-    let mut names: Vec<(f64, f64, &str, f64)> =
-        engines.iter().filter_map(|(name, places, time)| places.last().map(|(x, y)| (*y, *x, *name, *time))).collect();
+    let mut names: Vec<(f64, f64, &Engine<'_>)> =
+        engines.iter().filter_map(|engine| engine.places.last().map(|(x, y)| (*y, *x, engine))).collect();
     names.sort_by(|a, b| a.0.total_cmp(&b.0));
     // Start high enough that the last name stays above the axis.
     let mut floor = y.start - LINE * names.len() as f64;
     let mut next = f64::NEG_INFINITY;
-    for (at, x, name, time) in names {
+    for (at, x, Engine { name, last, .. }) in names {
         floor += LINE;
         next = at.min(floor).max(next);
-        text(out, (x + 10.0, next + 4.0), &format!("f-{name}"), "start", &format!("{name} {}", short(time)));
+        text(out, (x + 10.0, next + 4.0), &format!("f-{name}"), "start", &format!("{name} {}", short(*last)));
         next += LINE;
     }
 }
