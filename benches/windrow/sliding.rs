@@ -53,10 +53,12 @@ impl Way {
     }
 
     /// Folds that take a second or a few: the more windows are open, the more each one costs.
-    fn most_folds(self, ratio: f64) -> f64 {
-        match (self, ratio as u32) {
+    fn most_folds(self, shape: &Shape) -> f64 {
+        match (self, shape.ratio as u32) {
             (_, ..=60) => 100e6,
             (Way::Naive, ..=600) => 20e6,
+            // Where there are few rows, a thin stream would hide what folding costs.
+            (Way::Naive, _) if shape.keys <= 100.0 => 40e6,
             (Way::Naive, _) => 12e6,
             _ => 50e6,
         }
@@ -86,7 +88,7 @@ impl Shape {
         let mut rate = RECORDS / self.slides;
         let fits = |rate: f64| {
             let rows = (self.slides + self.ratio) * distinct(self.keys, rate * self.ratio);
-            rows <= ROWS && way.folds(self, rate) <= way.most_folds(self.ratio)
+            rows <= ROWS && way.folds(self, rate) <= way.most_folds(self)
         };
         while !fits(rate) && rate * self.slides > LEAST_RECORDS {
             rate *= 0.9;
