@@ -18,7 +18,10 @@ use windrow::core::groups::{Groups, TypedKeys};
 use windrow::core::window::WindowSpec;
 use windrow::hash::hash_word;
 
+/// Records of the sliding benches and of interning.
 const RECORDS: usize = 4_000_000;
+/// Records of the tumbling benches: enough for a table of a million keys to be used and not only to grow.
+const TUMBLING_RECORDS: usize = 16_000_000;
 /// The instants of the records span this many slides.
 const SLIDES: usize = 64;
 const SECOND: i64 = 1_000_000;
@@ -150,9 +153,10 @@ pub fn benches(c: &mut Criterion) {
     interning(c);
     for keys in [1_000, 1_000_000] {
         let name = if keys == 1_000 { "1k keys" } else { "1M keys" };
-        let events = Events::new(RECORDS, SLIDES, keys);
         for slides in [1i64, 8, 16] {
-            // The tumbling windows are eight slides long: half a million records each.
+            let records = if slides == 1 { TUMBLING_RECORDS } else { RECORDS };
+            let events = Events::new(records, SLIDES, keys);
+            // The tumbling windows are eight slides long: two million records each.
             let length = if slides == 1 { 8 } else { slides };
             let slide = if slides == 1 { length } else { 1 };
             let spec = WindowSpec::new(length * SECOND, slide * SECOND, 0).expect("a window");
@@ -160,7 +164,7 @@ pub fn benches(c: &mut Criterion) {
             let title = if slides == 1 { "tumbling count" } else { "sliding count" };
             let mut group = c.benchmark_group(if slides == 1 { title.to_owned() } else { format!("{title} {slides}") });
             group.sampling_mode(SamplingMode::Flat);
-            group.throughput(Throughput::ElementsAndBytes { elements: RECORDS as u64, bytes: 16 * RECORDS as u64 });
+            group.throughput(Throughput::ElementsAndBytes { elements: records as u64, bytes: 16 * records as u64 });
 
             let expected = add_and_remove(&events, spec);
             let (times, keys) = (&events.times, &events.keys);

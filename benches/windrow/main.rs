@@ -47,10 +47,10 @@ fn config() -> Criterion {
         .without_plots()
 }
 
-/// The names of a module's groups, and what measures them.
+/// The words that choose a module, and its benches.
 type Module = (&'static [&'static str], fn(&mut Criterion));
 
-/// The groups of benches, by the words that a filter on the command line may hold.
+/// The modules, by the words that a filter on the command line may hold.
 const MODULES: [Module; 5] = [
     (&["partition"], partition::benches),
     (&["groups", "interning", "tumbling count", "sliding count"], groups::benches),

@@ -23,7 +23,8 @@ const SLIDES: f64 = 240.0;
 /// What an iteration may come to.
 const RECORDS: f64 = 4e6;
 const ROWS: f64 = 80e6;
-const FOLDS: f64 = 100e6;
+/// The stream is not thinned below this.
+const LEAST_RECORDS: f64 = 2000.0;
 
 /// One of the three lines of the picture.
 #[derive(Clone, Copy, PartialEq)]
@@ -48,6 +49,18 @@ impl Way {
             Way::Naive => shape.slides * rate * shape.ratio,
             Way::Remerge => shape.slides * shape.ratio * distinct(shape.keys, rate),
             Way::Incremental => 0.0,
+        }
+    }
+
+    /// Folds that take a second or a few: the more windows are open, the more each one costs.
+    fn most_folds(self, shape: &Shape) -> f64 {
+        match (self, shape.ratio as u32) {
+            (_, ..=60) => 100e6,
+            (Way::Naive, ..=600) => 20e6,
+            // Where there are few rows, a thin stream would hide what folding costs.
+            (Way::Naive, _) if shape.keys <= 100.0 => 40e6,
+            (Way::Naive, _) => 12e6,
+            _ => 50e6,
         }
     }
 }
@@ -75,9 +88,9 @@ impl Shape {
         let mut rate = RECORDS / self.slides;
         let fits = |rate: f64| {
             let rows = (self.slides + self.ratio) * distinct(self.keys, rate * self.ratio);
-            rows <= ROWS && way.folds(self, rate) <= FOLDS
+            rows <= ROWS && way.folds(self, rate) <= way.most_folds(self)
         };
-        while !fits(rate) && rate * self.slides > 5_000.0 {
+        while !fits(rate) && rate * self.slides > LEAST_RECORDS {
             rate *= 0.9;
         }
         rate
@@ -103,7 +116,8 @@ fn stream(shape: &Shape, rate: f64) -> Vec<RecordBatch> {
 
 /// Runs the query and hands every batch of rows to `take`.
 fn run(batches: &[RecordBatch], ratio: usize, way: Way, mut take: impl FnMut(&RecordBatch) + Send) -> Result<()> {
-    let query = Query::batches(batches[0].schema(), batches.iter().cloned().map(Ok).collect::<Vec<_>>())
+    let owned = batches.to_vec();
+    let query = Query::batches(batches[0].schema(), owned.into_iter().map(Ok))
         .key("key")
         .window(Window::sliding(ratio as i64 * SECOND, SECOND, 0)?)
         .aggregate(count())

@@ -15,9 +15,9 @@ use std::process::ExitCode;
 /// One bench: an engine at a point.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Point {
-    /// How the window followed its predecessor.
+    /// `naive`, `remerge` or `incremental`.
     pub engine: String,
-    /// Distinct keys.
+    /// Different keys in the stream.
     pub keys: u64,
     /// Slides per window.
     pub ratio: u64,

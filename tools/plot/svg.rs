@@ -8,12 +8,12 @@ use std::fmt::Write;
 
 const PANEL: f64 = 310.0;
 const LEFT: f64 = 64.0;
-const RIGHT: f64 = 20.0;
+const RIGHT: f64 = 4.0;
 const TOP: f64 = 64.0;
 const HEIGHT: f64 = 300.0;
-const BOTTOM: f64 = 56.0;
+const BOTTOM: f64 = 76.0;
 /// Space between panels, for the names at the ends of the lines.
-const GAP: f64 = 92.0;
+const GAP: f64 = 142.0;
 
 /// Least distance between two names.
 const LINE: f64 = 15.0;
@@ -28,7 +28,7 @@ path{fill:none;stroke-width:2.2;stroke-linejoin:round;stroke-linecap:round}\
 .f-naive{fill:#d1542b}.f-remerge{fill:#9a6fd0}.f-incremental{fill:#1f8f5f}\
 text.f-naive,text.f-remerge,text.f-incremental{font-weight:600}\
 text.f-naive{fill:#b3431f}text.f-remerge{fill:#7a4fb5}text.f-incremental{fill:#13704a}\
-@media (prefers-color-scheme:dark){text{fill:#9aa4af}.title,.panel{fill:#e6edf3}\
+circle.hollow{fill:#fff;stroke-width:2}@media (prefers-color-scheme:dark){text{fill:#9aa4af}.title,.panel{fill:#e6edf3}circle.hollow{fill:#0d1117}\
 .naive{stroke:#ff8a5c}.remerge{stroke:#c4a0f5}.incremental{stroke:#3fca8c}\
 .f-naive,text.f-naive{fill:#ff8a5c}.f-remerge,text.f-remerge{fill:#c4a0f5}.f-incremental,text.f-incremental{fill:#3fca8c}}";
 
@@ -92,47 +92,69 @@ pub fn draw(points: &[Point]) -> String {
             text(&mut out, (at, TOP + HEIGHT + 18.0), "", "middle", &grouped(*ratio));
         }
         text(&mut out, (left + PANEL / 2.0, TOP + HEIGHT + 40.0), "", "middle", "slides per window");
-        lines(&mut out, points.iter().filter(|p| p.keys == *keys), &x, &y);
+        let panel: Vec<&Point> = points.iter().filter(|p| p.keys == *keys).collect();
+        lines(&mut out, &panel, &x, &y);
     }
+    let note =
+        "hollow: measured on a thinner stream than the incremental engine, with more rows per record, which flatters";
+    text(&mut out, (LEFT, height - 10.0), "", "start", note);
     out.push_str("</svg>\n");
     out
 }
 
+/// One line of a panel: where its points stand, and the time at the last one.
+struct Engine<'a> {
+    name: &'a str,
+    places: Vec<Place>,
+    last: f64,
+}
+
+struct Place {
+    x: f64,
+    y: f64,
+    /// Measured on a thinner stream.
+    thin: bool,
+}
+
 /// The lines of one panel, and their names.
-fn lines<'a>(out: &mut String, points: impl Iterator<Item = &'a Point>, x: &Axis, y: &Axis) {
-    /// Name, places, and the time of the last point.
-    type Line<'a> = (&'a str, Vec<(f64, f64)>, f64);
-    let mut engines: Vec<Line<'a>> = Vec::new();
+fn lines(out: &mut String, points: &[&Point], x: &Axis, y: &Axis) {
+    // Whether fewer records than the incremental engine had were all that this one could take.
+    let thin = |point: &Point| {
+        let full = points.iter().find(|p| p.engine == "incremental" && p.ratio == point.ratio);
+        full.is_some_and(|full| point.elements < full.elements)
+    };
+    let mut engines: Vec<Engine<'_>> = Vec::new();
     for point in points {
-        let at = (x.at(point.ratio as f64), y.at(point.per_element()));
-        match engines.iter_mut().find(|engine| engine.0 == point.engine) {
+        let at = Place { x: x.at(point.ratio as f64), y: y.at(point.per_element()), thin: thin(point) };
+        match engines.iter_mut().find(|engine| engine.name == point.engine) {
             Some(engine) => {
-                engine.1.push(at);
-                engine.2 = point.per_element();
+                engine.places.push(at);
+                engine.last = point.per_element();
             }
-            None => engines.push((&point.engine, vec![at], point.per_element())),
+            None => engines.push(Engine { name: &point.engine, places: vec![at], last: point.per_element() }),
         }
     }
     // Incremental is drawn last, on top.
-    engines.sort_by_key(|engine| (engine.0 == "incremental", engine.0));
-    for (name, places, _) in &engines {
-        let path: Vec<String> = places.iter().map(|(x, y)| format!("{x:.1} {y:.1}")).collect();
+    engines.sort_by_key(|engine| (engine.name == "incremental", engine.name));
+    for Engine { name, places, .. } in &engines {
+        let path: Vec<String> = places.iter().map(|at| format!("{:.1} {:.1}", at.x, at.y)).collect();
         let _ = writeln!(out, "<path class=\"{name}\" d=\"M{}\"/>", path.join("L"));
-        for (x, y) in places {
-            let _ = writeln!(out, "<circle class=\"f-{name}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.2\"/>");
+        for Place { x, y, thin } in places {
+            let class = if *thin { format!("{name} hollow") } else { format!("f-{name}") };
+            let _ = writeln!(out, "<circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.6\"/>");
         }
     }
     // Names stand at the height of the last point, moved down where they would touch.
-    let mut names: Vec<(f64, f64, &str, f64)> =
-        engines.iter().filter_map(|(name, places, time)| places.last().map(|(x, y)| (*y, *x, *name, *time))).collect();
+    let mut names: Vec<(f64, f64, &Engine<'_>)> =
+        engines.iter().filter_map(|engine| engine.places.last().map(|at| (at.y, at.x, engine))).collect();
     names.sort_by(|a, b| a.0.total_cmp(&b.0));
     // Start high enough that the last name stays above the axis.
     let mut floor = y.start - LINE * names.len() as f64;
     let mut next = f64::NEG_INFINITY;
-    for (at, x, name, time) in names {
+    for (at, x, Engine { name, last, .. }) in names {
         floor += LINE;
         next = at.min(floor).max(next);
-        text(out, (x + 10.0, next + 4.0), &format!("f-{name}"), "start", &format!("{name} {}", short(time)));
+        text(out, (x + 10.0, next + 4.0), &format!("f-{name}"), "start", &format!("{name} {}", short(*last)));
         next += LINE;
     }
 }
