@@ -9,7 +9,7 @@ use windrow::core::groups::{Groups, TypedKeys};
 use windrow::core::partition::{counting_sort, partition_of};
 use windrow::core::slide::Engine;
 use windrow::core::window::windows_over;
-use windrow::core::{PaneStore, Slider, States, WindowSpec, WindowTable};
+use windrow::core::{Log, PaneStore, Run, Slider, States, WindowSpec, WindowTable};
 use windrow::hash::hash_word;
 
 /// Records of a block.
@@ -24,17 +24,18 @@ impl States for Nothing {
     }
     fn admit(&mut self, _: &Self) {}
     fn fold(&mut self, _: &[u32], _: &Self, _: Range<usize>) {}
+    fn settle(&mut self) {}
     fn bytes(&self) -> usize {
         0
     }
 }
 
 impl WindowTable<Nothing> for Nothing {
-    fn prepare(&mut self, _: usize, _: &Nothing) {}
+    fn prepare(&mut self, _: usize, _: &[Log<Nothing>]) {}
     fn absorb(&mut self, _: &[u32], _: &Nothing, _: Range<usize>) {}
     fn expel(&mut self, _: &[u32], _: &Nothing, _: Range<usize>, _: bool) {}
     fn reset(&mut self, _: &[u32]) {}
-    fn turn(&mut self, _: &[u32], _: &mut Nothing, _: &[Range<usize>], _: usize) {}
+    fn turn(&mut self, _: &mut [Log<Nothing>], _: &[Run], _: usize) {}
 }
 
 /// Sums of one integer.
@@ -53,6 +54,9 @@ impl States for Sum {
                 None => self.0.push(*value),
             }
         }
+    }
+    fn settle(&mut self) {
+        self.0.shrink_to_fit();
     }
     fn bytes(&self) -> usize {
         self.0.capacity() * 8

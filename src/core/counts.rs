@@ -18,6 +18,10 @@ pub trait Narrow: Copy + Default + std::fmt::Debug + Send + Sync + 'static {
     fn add(&mut self, other: Self);
     /// Subtracts; the bound guarantees that it fits.
     fn sub(&mut self, other: Self);
+    /// The narrow integer of that value, if there is one.
+    fn narrow(wide: Self::Wide) -> Option<Self>;
+    /// The magnitude.
+    fn magnitude(wide: Self::Wide) -> u128;
 }
 
 impl Narrow for u32 {
@@ -35,6 +39,12 @@ impl Narrow for u32 {
     fn sub(&mut self, other: u32) {
         *self = self.wrapping_sub(other);
     }
+    fn narrow(wide: u64) -> Option<u32> {
+        u32::try_from(wide).ok()
+    }
+    fn magnitude(wide: u64) -> u128 {
+        u128::from(wide)
+    }
 }
 
 impl Narrow for i64 {
@@ -51,6 +61,12 @@ impl Narrow for i64 {
     #[inline]
     fn sub(&mut self, other: i64) {
         *self = self.wrapping_sub(other);
+    }
+    fn narrow(wide: i128) -> Option<i64> {
+        i64::try_from(wide).ok()
+    }
+    fn magnitude(wide: i128) -> u128 {
+        wide.unsigned_abs()
     }
 }
 
@@ -127,11 +143,23 @@ impl<N: Narrow> Integers<N> {
         }
     }
 
-    /// Gives back what `clear` keeps and growth left over.
-    pub fn shrink(&mut self) {
+    /// Gives back what was reserved for growth, and bounds any sum of distinct cells by what the cells are.
+    pub fn settle(&mut self) {
         match &mut self.cells {
-            Cells::Narrow(v) => v.shrink_to_fit(),
-            Cells::Wide(v) => v.shrink_to_fit(),
+            Cells::Narrow(v) => {
+                v.shrink_to_fit();
+                self.bound = v.iter().map(|n| N::magnitude(n.wide())).sum();
+            }
+            Cells::Wide(v) => {
+                self.bound = v.iter().fold(0, |sum, n| sum.saturating_add(N::magnitude(*n)));
+                if self.bound <= N::LIMIT
+                    && let Some(narrow) = v.iter().map(|n| N::narrow(*n)).collect()
+                {
+                    self.cells = Cells::Narrow(narrow);
+                } else {
+                    v.shrink_to_fit();
+                }
+            }
         }
     }
 
@@ -178,11 +206,6 @@ impl<N: Narrow> Integers<N> {
         self.allow(other.bound);
     }
 
-    /// Prepares for holding any sum of cells of `other`, none of them twice: its bound covers them all.
-    pub fn cover(&mut self, other: &Self) {
-        self.allow(other.bound.saturating_sub(self.bound));
-    }
-
     /// Adds the cells `range` of `other`, which was [admitted](Self::admit), to cells `at`, all below `len()`.
     pub fn fold(&mut self, at: &[u32], other: &Self, range: Range<usize>) {
         match (&mut self.cells, &other.cells) {
@@ -205,7 +228,7 @@ impl<N: Narrow> Integers<N> {
         }
     }
 
-    /// Takes the cells `range` of `other`, which is [covered](Self::cover), from cells `at`: the inverse of `fold`.
+    /// Takes the cells `range` of `other`, which was [admitted](Self::admit), from cells `at`: the inverse of `fold`.
     pub fn retract(&mut self, at: &[u32], other: &Self, range: Range<usize>) {
         match (&mut self.cells, &other.cells) {
             (Cells::Narrow(to), Cells::Narrow(from)) => {
@@ -223,7 +246,7 @@ impl<N: Narrow> Integers<N> {
                     to[*at as usize] -= *n;
                 }
             }
-            (Cells::Narrow(_), Cells::Wide(_)) => unreachable!("a wide column's bound widens whoever covers it"),
+            (Cells::Narrow(_), Cells::Wide(_)) => unreachable!("a wide column's bound widens whoever admits it"),
         }
     }
 
@@ -290,7 +313,8 @@ mod tests {
             }
             let mut replayed = Sums::default();
             replayed.grow(5);
-            replayed.cover(&log);
+            log.settle();
+            replayed.admit(&log);
             replayed.fold(&log_at, &log, 0..log.len());
             for (k, want) in twin.into_iter().enumerate() {
                 prop_assert_eq!(direct.get(k), want);

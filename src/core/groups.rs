@@ -18,7 +18,7 @@ pub trait KeyStore {
     /// A batch of candidate keys, addressed by row.
     type Rows: ?Sized;
 
-    /// Whether the key of `id`, whose hash equals that of `row`, is the key of `row`.
+    /// Whether the key of `id`, whose hash ends in the same 32 bits as that of `row`, is the key of `row`.
     fn is(&self, id: GroupId, rows: &Self::Rows, row: usize) -> bool;
 
     /// Stores the key of `row` under `id`, which is `len()` or was freed before.
@@ -91,7 +91,7 @@ impl<K: KeyStore> Groups<K> {
             let tag = hash as u32;
             let found = table.entry(
                 probe(hash),
-                |slot| slot.tag == tag && stored[slot.id as usize] == hash && keys.is(slot.id, rows, row),
+                |slot| slot.tag == tag && keys.is(slot.id, rows, row),
                 |slot| probe(stored[slot.id as usize]),
             );
             out.push(match found {

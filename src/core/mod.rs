@@ -16,6 +16,6 @@ pub mod suffix;
 pub mod window;
 
 pub use groups::{GroupId, Groups, KeyStore};
-pub use panes::{PaneStore, SealedPanes, States};
+pub use panes::{Log, PaneStore, Run, SealedPanes, States};
 pub use slide::{Slider, WindowTable};
 pub use window::{PaneIndex, WindowIndex, WindowSpec};

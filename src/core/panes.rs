@@ -1,14 +1,16 @@
 //! Cells `(pane, group)` of one partition: folded while they arrive, sealed for sliding.
 //!
-//! All cells of a partition stand in one log of parallel vectors (ids, record counts, states); a pane is a list of
-//! *runs*, ranges of that log. Many panes are open at once, because real logs are out of order. Records of the *hot*
-//! pane fold straight into its cells through a slot map; records of other panes are appended as further cells and
-//! folded later, when the log is compacted into pane order. A pane whose arriving part is large against what it
-//! already has becomes hot. Whatever the choice, a cell is the left fold of its parts in order of arrival, so the
-//! bits of the result do not depend on when the log was compacted.
+//! Cells stand in *logs* of parallel vectors (ids, record counts, states); a pane is a list of *runs*, ranges of those
+//! logs. Many panes are open at once, because real logs are out of order. Records of the *hot* pane fold straight into
+//! its cells through a slot map; records of other panes are appended as further cells and folded later, when the logs
+//! are compacted into pane order. A pane whose arriving part is large against what it already has becomes hot. When a
+//! new pane opens and the last log is long, that log is settled: it takes no further cell and gives back what it
+//! reserved for growth, and panes that have cells in it are only appended to. Whatever the choice, a cell is the left
+//! fold of its parts in order of arrival, so the bits of the result do not depend on when logs were compacted or settled.
 //!
-//! Cost: a record is touched once on arrival and, amortised, at most twice by compactions, which copy a log only
-//! when half of it is cells to be folded. No allocation per pane beyond its list of runs; memory is 8 bytes a cell and the states.
+//! Cost: a record is touched once on arrival and, amortised, at most twice by compactions, which copy the logs only
+//! when half of them is cells to be folded. No allocation per pane beyond its list of runs. Memory is 8 bytes a cell and
+//! the states; the last log alone, about an eighth of all cells, has room to spare.
 
 use super::counts::Counts;
 use super::groups::GroupId;
@@ -28,21 +30,80 @@ pub trait States: Sized {
     /// end are new: they ascend by one as they first occur, and the first state folded there moves in.
     fn fold(&mut self, at: &[u32], source: &Self, range: Range<usize>);
 
+    /// Nothing more will be folded in: gives back unused memory and takes exact bounds in place of cautious ones.
+    fn settle(&mut self);
+
     /// Bytes of memory held.
     fn bytes(&self) -> usize;
 }
 
-/// A log shorter than this is not compacted. Tiny under test, so that tests go through compaction.
+/// Fewer cells than this are not compacted. Tiny under test, so that tests go through compaction.
 const COMPACT_FROM: usize = if cfg!(test) { 8 } else { 4096 };
+
+/// A log shorter than this is not settled. Tiny under test, so that tests have many logs.
+const SETTLE_FROM: usize = if cfg!(test) { 5 } else { 4096 };
+
+/// Cells in parallel vectors.
+#[derive(Debug)]
+pub struct Log<S> {
+    /// The group of each cell.
+    pub ids: Vec<GroupId>,
+    /// The records of each cell.
+    pub rows: Counts,
+    /// The states of each cell.
+    pub states: S,
+}
+
+impl<S: States> Log<S> {
+    fn new(states: S) -> Self {
+        Log { ids: Vec::new(), rows: Counts::default(), states }
+    }
+
+    fn admit(&mut self, rows: &Counts, states: &S) {
+        self.rows.admit(rows);
+        self.states.admit(states);
+    }
+
+    fn settle(&mut self) {
+        self.ids.shrink_to_fit();
+        self.rows.settle();
+        self.states.settle();
+    }
+
+    fn bytes(&self) -> usize {
+        self.ids.capacity() * 4 + self.rows.bytes() + self.states.bytes()
+    }
+}
+
+/// Neighbouring cells of one log.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// Which log.
+    pub log: u32,
+    start: u32,
+    end: u32,
+}
+
+impl Run {
+    /// Where the cells stand in their log.
+    pub fn range(self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+
+    fn is_empty(self) -> bool {
+        self.start == self.end
+    }
+}
 
 /// The open panes of one partition.
 #[derive(Debug)]
 pub struct PaneStore<S> {
-    ids: Vec<GroupId>,
-    rows: Counts,
-    states: S,
+    /// The last one grows, the others are settled. Never empty.
+    logs: Vec<Log<S>>,
+    /// Cells of the settled logs.
+    settled: usize,
     panes: BTreeMap<PaneIndex, Pane>,
-    /// For each id, where its cell of the hot pane stands; valid while the epoch matches.
+    /// For each id, where its cell of the hot pane stands in the last log; valid while the epoch matches.
     slots: Vec<Slot>,
     epoch: u32,
     hot: Option<PaneIndex>,
@@ -60,36 +121,31 @@ struct Pane {
 }
 
 #[derive(Debug, Default, Clone, Copy)]
-struct Run {
-    start: u32,
-    end: u32,
-}
-
-#[derive(Debug, Default, Clone, Copy)]
 struct Slot {
     epoch: u32,
     at: u32,
 }
 
 impl Pane {
-    fn runs(&self) -> impl Iterator<Item = Range<usize>> + '_ {
-        std::iter::once(&self.first)
-            .chain(&self.more)
-            .map(|r| r.start as usize..r.end as usize)
-            .filter(|r| !r.is_empty())
+    fn runs(&self) -> impl Iterator<Item = Run> + '_ {
+        std::iter::once(&self.first).chain(&self.more).copied().filter(|run| !run.is_empty())
     }
 
-    fn push(&mut self, start: usize, end: usize) {
-        let run = Run { start: start as u32, end: end as u32 };
-        self.cells += end - start;
+    fn push(&mut self, run: Run) {
+        self.cells += run.range().len();
         let last = self.more.last_mut().unwrap_or(&mut self.first);
-        if last.start == last.end {
+        if last.is_empty() {
             *last = run;
-        } else if last.end == run.start {
+        } else if last.log == run.log && last.end == run.start {
             last.end = run.end;
         } else {
             self.more.push(run);
         }
+    }
+
+    /// Whether no cell stands in a log before `log`.
+    fn is_within(&self, log: usize) -> bool {
+        self.cells == 0 || self.first.log as usize == log
     }
 }
 
@@ -97,9 +153,8 @@ impl<S: States> PaneStore<S> {
     /// No panes; `states` must be empty.
     pub fn new(states: S) -> Self {
         PaneStore {
-            ids: Vec::new(),
-            rows: Counts::default(),
-            states,
+            logs: vec![Log::new(states)],
+            settled: 0,
             panes: BTreeMap::new(),
             slots: Vec::new(),
             epoch: 0,
@@ -111,7 +166,7 @@ impl<S: States> PaneStore<S> {
 
     /// Cells held, those to be folded together counted each.
     pub fn cells(&self) -> usize {
-        self.ids.len()
+        self.settled + self.last().ids.len()
     }
 
     /// The panes that hold a record, ascending.
@@ -121,28 +176,42 @@ impl<S: States> PaneStore<S> {
 
     /// Bytes of memory held.
     pub fn bytes(&self) -> usize {
-        let runs: usize = self.panes.len() * 96;
-        self.ids.capacity() * 4 + self.rows.bytes() + self.states.bytes() + runs + self.slots.capacity() * 8
+        let logs: usize = self.logs.iter().map(Log::bytes).sum();
+        logs + self.panes.len() * 96 + self.slots.capacity() * 8
+    }
+
+    fn last(&self) -> &Log<S> {
+        &self.logs[self.logs.len() - 1]
+    }
+
+    fn last_mut(&mut self) -> &mut Log<S> {
+        let last = self.logs.len() - 1;
+        &mut self.logs[last]
     }
 
     /// Announces a block of cells, parts of which will be [added](Self::add), none twice.
     pub fn admit(&mut self, rows: &Counts, states: &S) {
-        self.rows.admit(rows);
-        self.states.admit(states);
+        self.last_mut().admit(rows, states);
     }
 
     /// Adds the cells `range` of an admitted block to `pane`: `ids[i]` is the group of cell `range.start + i`.
-    /// The log holds at most 2³² cells (callers split partitions long before).
+    /// One log holds at most 2³² cells (callers split partitions long before).
     pub fn add(&mut self, pane: PaneIndex, ids: &[GroupId], rows: &Counts, states: &S, range: Range<usize>) {
+        if self.hot != Some(pane) && self.is_long() && !self.panes.contains_key(&pane) {
+            self.settle();
+            self.admit(rows, states);
+        }
+        let last = self.logs.len() - 1;
+        let log = &mut self.logs[last];
         let entry = self.panes.entry(pane).or_default();
-        let start = self.ids.len();
+        let start = log.ids.len();
         // Loading the slot map costs a look at each cell of the pane: worth it for a part that is not small against it.
-        if self.hot != Some(pane) && ids.len() * 4 >= entry.cells {
+        if self.hot != Some(pane) && entry.is_within(last) && ids.len() * 4 >= entry.cells {
             self.hot = Some(pane);
             self.epoch += 1;
             for run in entry.runs() {
-                for (i, id) in self.ids[run.clone()].iter().enumerate() {
-                    set_slot(&mut self.slots, *id, self.epoch, run.start + i);
+                for (at, id) in run.range().zip(&log.ids[run.range()]) {
+                    set_slot(&mut self.slots, *id, self.epoch, at);
                 }
             }
         }
@@ -152,67 +221,91 @@ impl<S: States> PaneStore<S> {
                 match self.slots.get(*id as usize) {
                     Some(slot) if slot.epoch == self.epoch => self.positions.push(slot.at),
                     _ => {
-                        let at = self.ids.len();
+                        let at = log.ids.len();
                         set_slot(&mut self.slots, *id, self.epoch, at);
-                        self.ids.push(*id);
+                        log.ids.push(*id);
                         self.positions.push(at as u32);
                     }
                 }
             }
         } else {
             self.cold += ids.len();
-            self.ids.extend_from_slice(ids);
-            self.positions.extend(start as u32..self.ids.len() as u32);
+            log.ids.extend_from_slice(ids);
+            self.positions.extend(start as u32..log.ids.len() as u32);
         }
-        if self.ids.len() > start {
-            entry.push(start, self.ids.len());
+        if log.ids.len() > start {
+            entry.push(Run { log: last as u32, start: start as u32, end: log.ids.len() as u32 });
         }
-        self.rows.grow(self.ids.len());
-        self.rows.fold(&self.positions, rows, range.clone());
-        self.states.fold(&self.positions, states, range);
+        log.rows.grow(log.ids.len());
+        log.rows.fold(&self.positions, rows, range.clone());
+        log.states.fold(&self.positions, states, range);
     }
 
-    /// Folds what was appended for later, once that is half of the log. Call it between blocks.
+    /// Whether the last log is long enough to be settled: then logs are few, and little is reserved for growth.
+    fn is_long(&self) -> bool {
+        self.last().ids.len() >= SETTLE_FROM.max(self.settled / 8)
+    }
+
+    /// Closes the last log and begins another.
+    fn settle(&mut self) {
+        let log = self.last_mut();
+        log.settle();
+        let empty = log.states.empty();
+        self.settled += log.ids.len();
+        self.logs.push(Log::new(empty));
+        self.hot = None;
+    }
+
+    /// Folds what was appended for later, once that is half of the cells. Call it between blocks.
     pub fn tidy(&mut self) {
-        if self.ids.len() >= COMPACT_FROM && 2 * self.cold >= self.ids.len() {
+        let cells = self.cells();
+        if cells >= COMPACT_FROM && 2 * self.cold >= cells {
             self.compact(None);
         }
     }
 
-    /// Rewrites the log in pane order, one cell per (pane, group), ids replaced by `rank[id]` if given.
+    /// Rewrites the logs in pane order, one cell per (pane, group), ids replaced by `rank[id]` if given.
     fn compact(&mut self, rank: Option<&[GroupId]>) {
-        let mut ids = Vec::with_capacity(self.ids.len() / 2);
-        let mut rows = Counts::default();
-        let mut states = self.states.empty();
-        rows.admit(&self.rows);
-        states.admit(&self.states);
-        for pane in self.panes.values_mut() {
+        let empty = self.last().states.empty();
+        let before = std::mem::replace(&mut self.logs, vec![Log::new(empty)]);
+        let mut panes = std::mem::take(&mut self.panes);
+        self.settled = 0;
+        before.iter().for_each(|log| self.admit(&log.rows, &log.states));
+        for pane in panes.values_mut() {
+            if self.is_long() {
+                self.settle();
+                before.iter().for_each(|log| self.admit(&log.rows, &log.states));
+            }
             self.epoch += 1;
-            let start = ids.len();
+            let last = self.logs.len() - 1;
+            let log = &mut self.logs[last];
+            let start = log.ids.len();
             for run in pane.runs() {
+                let from = &before[run.log as usize];
                 self.positions.clear();
-                for id in &self.ids[run.clone()] {
+                for id in &from.ids[run.range()] {
                     match self.slots.get(*id as usize) {
                         Some(slot) if slot.epoch == self.epoch => self.positions.push(slot.at),
                         _ => {
-                            set_slot(&mut self.slots, *id, self.epoch, ids.len());
-                            self.positions.push(ids.len() as u32);
-                            ids.push(rank.map_or(*id, |rank| rank[*id as usize]));
+                            set_slot(&mut self.slots, *id, self.epoch, log.ids.len());
+                            self.positions.push(log.ids.len() as u32);
+                            log.ids.push(rank.map_or(*id, |rank| rank[*id as usize]));
                         }
                     }
                 }
-                rows.grow(ids.len());
-                rows.fold(&self.positions, &self.rows, run.clone());
-                states.fold(&self.positions, &self.states, run);
+                log.rows.grow(log.ids.len());
+                log.rows.fold(&self.positions, &from.rows, run.range());
+                log.states.fold(&self.positions, &from.states, run.range());
             }
+            let run = Run { log: last as u32, start: start as u32, end: log.ids.len() as u32 };
             *pane = Pane::default();
-            pane.push(start, ids.len());
+            pane.push(run);
         }
+        self.panes = panes;
         self.hot = None;
         self.cold = 0;
-        self.ids = ids;
-        self.rows = rows;
-        self.states = states;
+        // Else the bounds of what is folded again and again would add up.
+        self.last_mut().settle();
     }
 
     /// Closes every pane. `rank[id]` replaces each id (for emission in the order of the ranks).
@@ -220,12 +313,13 @@ impl<S: States> PaneStore<S> {
         if self.cold > 0 {
             self.compact(Some(rank));
         } else {
-            for id in &mut self.ids {
+            self.last_mut().settle();
+            for id in self.logs.iter_mut().flat_map(|log| &mut log.ids) {
                 *id = rank[*id as usize];
             }
         }
         let panes = self.panes.iter().flat_map(|(index, pane)| pane.runs().map(|run| (*index, run))).collect();
-        SealedPanes { ids: self.ids, rows: self.rows, states: self.states, panes }
+        SealedPanes { logs: self.logs, panes }
     }
 }
 
@@ -239,19 +333,94 @@ fn set_slot(slots: &mut Vec<Slot>, id: GroupId, epoch: u32, at: usize) {
 /// Panes that no record can join any more.
 #[derive(Debug)]
 pub struct SealedPanes<S> {
-    /// The group of each cell.
-    pub ids: Vec<GroupId>,
-    /// The records of each cell.
-    pub rows: Counts,
-    /// The states of each cell.
-    pub states: S,
-    /// The cells of each pane, by ascending pane.
-    pub panes: Vec<(PaneIndex, Range<usize>)>,
+    /// The cells.
+    pub logs: Vec<Log<S>>,
+    /// The cells of each pane, by ascending pane. A pane has one run or several; together they hold a group once.
+    pub panes: Vec<(PaneIndex, Run)>,
 }
 
 impl<S: States> SealedPanes<S> {
     /// Bytes of memory held.
     pub fn bytes(&self) -> usize {
-        self.ids.capacity() * 4 + self.rows.bytes() + self.states.bytes() + self.panes.capacity() * 24
+        self.logs.iter().map(Log::bytes).sum::<usize>() + self.panes.capacity() * size_of::<(PaneIndex, Run)>()
+    }
+
+    /// The groups of the cells `run`.
+    pub fn ids(&self, run: Run) -> &[GroupId] {
+        &self.logs[run.log as usize].ids[run.range()]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// States that do not commute: the fold of `a` and `b` is `ab`.
+    #[derive(Debug, Default)]
+    struct Texts(Vec<String>);
+
+    impl States for Texts {
+        fn empty(&self) -> Self {
+            Texts::default()
+        }
+        fn admit(&mut self, _: &Self) {}
+        fn fold(&mut self, at: &[u32], source: &Self, range: Range<usize>) {
+            for (at, text) in at.iter().zip(&source.0[range]) {
+                match self.0.get_mut(*at as usize) {
+                    Some(state) => state.push_str(text),
+                    None => self.0.push(text.clone()),
+                }
+            }
+        }
+        fn settle(&mut self) {}
+        fn bytes(&self) -> usize {
+            0
+        }
+    }
+
+    proptest! {
+        /// The twin is a map from (pane, group) to what arrived, in order. Panes come in any order, as blocks of parts.
+        #[test]
+        fn a_cell_is_the_left_fold_of_its_parts(
+            blocks in prop::collection::vec(
+                prop::collection::vec((0i64..12, prop::collection::vec(0u32..6, 0..7)), 0..6), 0..25),
+        ) {
+            let mut store = PaneStore::new(Texts::default());
+            let mut twin: BTreeMap<(PaneIndex, GroupId), (u64, String)> = BTreeMap::new();
+            let mut next = 0;
+            for block in &blocks {
+                let count: usize = block.iter().map(|part| part.1.len()).sum();
+                let (mut rows, mut texts) = (Counts::default(), Texts::default());
+                rows.grow(count);
+                rows.add_one_each();
+                texts.0.extend((next..next + count).map(|n| format!("{n},")));
+                store.admit(&rows, &texts);
+                let mut from = 0;
+                for (pane, ids) in block {
+                    store.add(*pane, ids, &rows, &texts, from..from + ids.len());
+                    for (id, text) in ids.iter().zip(&texts.0[from..]) {
+                        let cell = twin.entry((*pane, *id)).or_default();
+                        cell.0 += 1;
+                        cell.1.push_str(text);
+                    }
+                    from += ids.len();
+                }
+                store.tidy();
+                next += count;
+            }
+            let rank: Vec<u32> = (0..6).map(|id| 5 - id).collect();
+            let sealed = store.seal(&rank);
+            prop_assert!(sealed.panes.is_sorted_by_key(|pane| pane.0));
+            let mut cells = BTreeMap::new();
+            for (pane, run) in &sealed.panes {
+                let log = &sealed.logs[run.log as usize];
+                for (at, id) in run.range().zip(sealed.ids(*run)) {
+                    let cell = (log.rows.get(at), log.states.0[at].clone());
+                    prop_assert!(cells.insert((*pane, 5 - *id), cell).is_none(), "a group has one cell in a pane");
+                }
+            }
+            prop_assert_eq!(cells, twin);
+        }
     }
 }

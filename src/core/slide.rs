@@ -6,14 +6,14 @@
 
 use super::counts::Counts;
 use super::live::LiveSet;
-use super::panes::{SealedPanes, States};
+use super::panes::{Log, Run, SealedPanes, States};
 use super::window::{WindowIndex, WindowSpec};
 use std::ops::Range;
 
 /// The aggregates of one window, indexed by group.
 pub trait WindowTable<S> {
-    /// Prepares for groups below `groups` and for cells of `cells`.
-    fn prepare(&mut self, groups: usize, cells: &S);
+    /// Prepares for groups below `groups` and for cells of `logs`.
+    fn prepare(&mut self, groups: usize, logs: &[Log<S>]);
 
     /// Folds `cells[range]` in, the cell `range.start + i` belonging to group `ids[i]`.
     fn absorb(&mut self, ids: &[u32], cells: &S, range: Range<usize>);
@@ -31,8 +31,8 @@ pub trait WindowTable<S> {
     fn reset(&mut self, ids: &[u32]);
 
     /// A new stretch begins (see [`super::suffix`]): `entered` are the runs absorbed since the last turn, those of them
-    /// from index `stay` on are still in the window. `ids` are the groups of *all* cells.
-    fn turn(&mut self, ids: &[u32], cells: &mut S, entered: &[Range<usize>], stay: usize);
+    /// from index `stay` on are still in the window.
+    fn turn(&mut self, logs: &mut [Log<S>], entered: &[Run], stay: usize);
 }
 
 /// How a window follows its predecessor.
@@ -58,7 +58,7 @@ pub struct Slider<T> {
     left: usize,
     turned: usize,
     stretch: Option<i64>,
-    scratch: Vec<Range<usize>>,
+    scratch: Vec<Run>,
 }
 
 impl<T> Slider<T> {
@@ -67,7 +67,7 @@ impl<T> Slider<T> {
     where
         T: WindowTable<S>,
     {
-        table.prepare(groups, &panes.states);
+        table.prepare(groups, &panes.logs);
         Slider {
             spec,
             engine,
@@ -116,8 +116,9 @@ impl<T> Slider<T> {
         if self.engine == Engine::Remerge || self.spec.is_tumbling() && !self.table.keeps_groups() {
             // Forget the previous window's groups, then fold every pane of this one.
             for (_, run) in &panes.panes[self.left..self.entered] {
-                self.table.reset(&panes.ids[run.clone()]);
-                for id in &panes.ids[run.clone()] {
+                let ids = panes.ids(*run);
+                self.table.reset(ids);
+                for id in ids {
                     if self.rows[*id as usize] != 0 {
                         self.rows[*id as usize] = 0;
                         self.live.remove(*id);
@@ -137,8 +138,8 @@ impl<T> Slider<T> {
             self.absorb_until((stretch + 1) * length, panes);
             self.expel_until(first, panes);
             self.scratch.clear();
-            self.scratch.extend(panes.panes[self.turned..self.entered].iter().map(|(_, run)| run.clone()));
-            self.table.turn(&panes.ids, &mut panes.states, &self.scratch, self.left - self.turned);
+            self.scratch.extend(panes.panes[self.turned..self.entered].iter().map(|(_, run)| *run));
+            self.table.turn(&mut panes.logs, &self.scratch, self.left - self.turned);
             self.turned = self.entered;
             self.stretch = Some(stretch);
         }
@@ -153,9 +154,9 @@ impl<T> Slider<T> {
         while let Some((pane, run)) = panes.panes.get(self.entered)
             && *pane < end
         {
-            let ids = &panes.ids[run.clone()];
-            add_rows(ids, &panes.rows, run.clone(), &mut self.rows, &mut self.live);
-            self.table.absorb(ids, &panes.states, run.clone());
+            let (log, ids) = (&panes.logs[run.log as usize], panes.ids(*run));
+            add_rows(ids, &log.rows, run.range(), &mut self.rows, &mut self.live);
+            self.table.absorb(ids, &log.states, run.range());
             self.entered += 1;
         }
     }
@@ -168,15 +169,15 @@ impl<T> Slider<T> {
             && *pane < first
             && self.left < self.entered
         {
-            let ids = &panes.ids[run.clone()];
-            panes.rows.for_each(run.clone(), |i, n| {
+            let (log, ids) = (&panes.logs[run.log as usize], panes.ids(*run));
+            log.rows.for_each(run.range(), |i, n| {
                 let rows = &mut self.rows[ids[i] as usize];
                 *rows -= n;
                 if *rows == 0 {
                     self.live.remove(ids[i]);
                 }
             });
-            self.table.expel(ids, &panes.states, run.clone(), self.left < self.turned);
+            self.table.expel(ids, &log.states, run.range(), self.left < self.turned);
             self.left += 1;
         }
     }

@@ -94,7 +94,7 @@ impl Emitter {
                 drop(groups);
                 let panes = store.seal(&rank);
                 let slides = engine == Engine::Incremental && !spec.is_tumbling();
-                let table = ColumnTables::new(&panes.states, slides);
+                let table = ColumnTables::new(&panes.logs[0].states, slides);
                 let slider = Slider::new(spec, engine, table, order.len(), &panes);
                 lease.resize(panes.bytes() + slider.bytes() + slider.table().bytes())?;
                 let columns = plan.outputs.iter().map(OutputColumn::new).collect();

@@ -207,7 +207,7 @@ impl ParquetReader {
 impl Reader for ParquetReader {
     fn tasks(&mut self, most: usize) -> Result<Vec<Box<dyn Task>>> {
         // A row group is many blocks: a few of them keep the workers busy.
-        let most = most.div_ceil(4).max(1);
+        let most = most.div_ceil(8).max(1);
         let mut tasks: Vec<Box<dyn Task>> = Vec::new();
         while tasks.len() < most {
             let Some((file, projection, group, first_row)) = &mut self.current else {

@@ -9,7 +9,7 @@
 
 use crate::core::counts::Counts;
 use crate::core::groups::{Groups, TypedKeys};
-use crate::core::panes::{PaneStore, SealedPanes, States};
+use crate::core::panes::{Log, PaneStore, Run, SealedPanes, States};
 use crate::core::slide::{Engine, Slider, WindowTable};
 use crate::core::suffix::turn_typed;
 use crate::core::window::WindowSpec;
@@ -197,6 +197,10 @@ impl<V: Clone, F: Fn(&V, &V) -> V> States for Cells<V, F> {
         }
     }
 
+    fn settle(&mut self) {
+        self.values.shrink_to_fit();
+    }
+
     fn bytes(&self) -> usize {
         self.values.capacity() * size_of::<Option<V>>()
     }
@@ -233,7 +237,7 @@ where
     F: Fn(&V, &V) -> V,
     G: Fn(&V, &V) -> V,
 {
-    fn prepare(&mut self, groups: usize, _: &Cells<V, F>) {
+    fn prepare(&mut self, groups: usize, _: &[Log<Cells<V, F>>]) {
         self.suffix.resize(groups, None);
         self.front.resize(groups, None);
     }
@@ -270,17 +274,17 @@ where
         }
     }
 
-    fn turn(&mut self, ids: &[u32], cells: &mut Cells<V, F>, entered: &[Range<usize>], stay: usize) {
+    fn turn(&mut self, logs: &mut [Log<Cells<V, F>>], entered: &[Run], stay: usize) {
         if self.inverse.is_some() {
             return;
         }
         for run in entered {
-            ids[run.clone()].iter().for_each(|id| self.front[*id as usize] = None);
+            logs[run.log as usize].ids[run.range()].iter().for_each(|id| self.front[*id as usize] = None);
         }
         for run in entered[stay..].iter().rev() {
-            turn_typed(&ids[run.clone()], &mut cells.values[run.clone()], &mut self.suffix, |a, b| {
-                (self.reduce)(&a, &b)
-            });
+            let log = &mut logs[run.log as usize];
+            let cells = &mut log.states.values[run.range()];
+            turn_typed(&log.ids[run.range()], cells, &mut self.suffix, |a, b| (self.reduce)(&a, &b));
         }
     }
 }

@@ -46,10 +46,6 @@ impl Column for CountIf {
         self.0.admit(&same::<Self>(other).0);
     }
 
-    fn cover(&mut self, other: &dyn Column) {
-        self.0.cover(&same::<Self>(other).0);
-    }
-
     fn fold(&mut self, at: &[u32], other: &dyn Column, range: Range<usize>) {
         self.0.fold(at, &same::<Self>(other).0, range);
     }
@@ -60,6 +56,10 @@ impl Column for CountIf {
 
     fn reset(&mut self, at: &[u32]) {
         self.0.reset(at);
+    }
+
+    fn settle(&mut self) {
+        self.0.settle();
     }
 
     fn bytes(&self) -> usize {

@@ -202,6 +202,10 @@ impl<A: Aggregate> Column for CustomColumn<A> {
         }
     }
 
+    fn settle(&mut self) {
+        self.states.shrink_to_fit();
+    }
+
     fn bytes(&self) -> usize {
         self.states.capacity() * size_of::<A::State>() + self.heap
     }

@@ -102,6 +102,10 @@ impl<const MIN: bool> Column for Extreme<MIN> {
         }
     }
 
+    fn settle(&mut self) {
+        self.0.shrink_to_fit();
+    }
+
     fn bytes(&self) -> usize {
         self.0.capacity() * 8
     }

@@ -56,8 +56,6 @@ pub(crate) trait Column: Any + Send + Sync {
     fn update(&mut self, at: &[u32], inputs: &[ArrayRef]) -> Result<()>;
     /// Announces that each state of `other` will be folded here at most once.
     fn admit(&mut self, _other: &dyn Column) {}
-    /// Announces that sums of distinct states of `other` will be held here.
-    fn cover(&mut self, _other: &dyn Column) {}
     /// Folds states of `other`, later ones, into those `at`.
     fn fold(&mut self, at: &[u32], other: &dyn Column, range: Range<usize>);
     /// Takes states of `other` out of those `at` (only [`Sliding::Inverse`]).
@@ -74,6 +72,8 @@ pub(crate) trait Column: Any + Send + Sync {
     fn store(&mut self, _at: &[u32], _other: &dyn Column, _range: Range<usize>) {
         unreachable!("only columns without an inverse store")
     }
+    /// Nothing more will be folded in: gives back unused memory and takes exact bounds in place of cautious ones.
+    fn settle(&mut self);
     /// Bytes of memory held.
     fn bytes(&self) -> usize;
 }

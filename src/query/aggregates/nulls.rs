@@ -54,10 +54,6 @@ impl Column for Nulls {
         self.counts.admit(&same::<Self>(other).counts);
     }
 
-    fn cover(&mut self, other: &dyn Column) {
-        self.counts.cover(&same::<Self>(other).counts);
-    }
-
     fn fold(&mut self, at: &[u32], other: &dyn Column, range: Range<usize>) {
         let other = same::<Self>(other);
         if !other.none() {
@@ -77,6 +73,10 @@ impl Column for Nulls {
         if !self.none() {
             self.counts.reset(at);
         }
+    }
+
+    fn settle(&mut self) {
+        self.counts.settle();
     }
 
     fn bytes(&self) -> usize {

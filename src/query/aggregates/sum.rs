@@ -57,10 +57,6 @@ impl Column for IntSum {
         self.0.admit(&same::<Self>(other).0);
     }
 
-    fn cover(&mut self, other: &dyn Column) {
-        self.0.cover(&same::<Self>(other).0);
-    }
-
     fn fold(&mut self, at: &[u32], other: &dyn Column, range: Range<usize>) {
         self.0.fold(at, &same::<Self>(other).0, range);
     }
@@ -71,6 +67,10 @@ impl Column for IntSum {
 
     fn reset(&mut self, at: &[u32]) {
         self.0.reset(at);
+    }
+
+    fn settle(&mut self) {
+        self.0.settle();
     }
 
     fn bytes(&self) -> usize {
@@ -140,6 +140,10 @@ impl Column for FloatSum {
         for (at, v) in at.iter().zip(&same::<Self>(other).0[range]) {
             self.0[*at as usize] = *v;
         }
+    }
+
+    fn settle(&mut self) {
+        self.0.shrink_to_fit();
     }
 
     fn bytes(&self) -> usize {

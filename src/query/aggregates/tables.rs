@@ -1,7 +1,7 @@
 //! Several columns as one: the states of cells ([`Columns`]) and the tables of a window ([`ColumnTables`]).
 
 use super::{Column, Sliding};
-use crate::core::panes::States;
+use crate::core::panes::{Log, Run, States};
 use crate::core::slide::WindowTable;
 use std::ops::Range;
 
@@ -50,6 +50,10 @@ impl States for Columns {
         for (to, from) in self.columns.iter_mut().zip(&source.columns) {
             to.fold(at, &**from, range.clone());
         }
+    }
+
+    fn settle(&mut self) {
+        self.columns.iter_mut().for_each(|c| c.settle());
     }
 
     fn bytes(&self) -> usize {
@@ -106,11 +110,11 @@ impl ColumnTables {
 }
 
 impl WindowTable<Columns> for ColumnTables {
-    fn prepare(&mut self, groups: usize, cells: &Columns) {
-        for (table, cells) in self.tables.iter_mut().zip(&cells.columns) {
+    fn prepare(&mut self, groups: usize, logs: &[Log<Columns>]) {
+        for (i, table) in self.tables.iter_mut().enumerate() {
             match table {
                 Table::Inverse(column) => {
-                    column.cover(&**cells);
+                    logs.iter().for_each(|log| column.admit(&*log.states.columns[i]));
                     column.grow(groups);
                 }
                 Table::Suffix { suffix, front } => {
@@ -153,14 +157,15 @@ impl WindowTable<Columns> for ColumnTables {
         }
     }
 
-    fn turn(&mut self, ids: &[u32], cells: &mut Columns, entered: &[Range<usize>], stay: usize) {
-        for (table, cells) in self.tables.iter_mut().zip(&mut cells.columns) {
+    fn turn(&mut self, logs: &mut [Log<Columns>], entered: &[Run], stay: usize) {
+        for (i, table) in self.tables.iter_mut().enumerate() {
             if let Table::Suffix { suffix, front } = table {
                 for run in entered {
-                    front.reset(&ids[run.clone()]);
+                    front.reset(&logs[run.log as usize].ids[run.range()]);
                 }
                 for run in entered[stay..].iter().rev() {
-                    cells.turn(&ids[run.clone()], run.clone(), &mut **suffix);
+                    let log = &mut logs[run.log as usize];
+                    log.states.columns[i].turn(&log.ids[run.range()], run.range(), &mut **suffix);
                 }
             }
         }

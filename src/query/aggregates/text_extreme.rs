@@ -91,6 +91,10 @@ impl Column for TextExtreme {
         }
     }
 
+    fn settle(&mut self) {
+        self.states.shrink_to_fit();
+    }
+
     fn bytes(&self) -> usize {
         self.states.capacity() * 16 + self.heap
     }
