@@ -250,6 +250,21 @@ impl<N: Narrow> Integers<N> {
         }
     }
 
+    /// Copies the cells `range` of `other`, which was [admitted](Self::admit), over cells `at`.
+    pub fn store(&mut self, at: &[u32], other: &Self, range: Range<usize>) {
+        match (&mut self.cells, &other.cells) {
+            (Cells::Narrow(to), Cells::Narrow(from)) => {
+                for (at, n) in at.iter().zip(&from[range]) {
+                    to[*at as usize] = *n;
+                }
+            }
+            _ => {
+                self.reset(at);
+                self.fold(at, other, range);
+            }
+        }
+    }
+
     /// Sets the cells `at` to zero.
     pub fn reset(&mut self, at: &[u32]) {
         match &mut self.cells {
@@ -321,6 +336,9 @@ mod tests {
                 prop_assert_eq!(folded.get(k), want);
                 prop_assert_eq!(replayed.get(k), want);
             }
+            let mut stored = replayed.clone();
+            stored.store(&[4, 0], &folded, 1..3);
+            prop_assert_eq!((stored.get(4), stored.get(0)), (folded.get(1), folded.get(2)));
             replayed.retract(&log_at, &log, 0..log.len());
             prop_assert!((0..5).all(|k| replayed.get(k) == 0));
         }

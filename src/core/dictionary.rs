@@ -28,7 +28,7 @@ impl Dictionary {
         numbers: &mut Vec<u32>,
         firsts: &mut Vec<u32>,
     ) {
-        numbers.clear();
+        // Every number is written below.
         numbers.resize(hashes.len(), 0);
         firsts.clear();
         self.reset((expected + expected / 2).next_power_of_two());

@@ -59,6 +59,13 @@ impl LiveSet {
         self.len -= 1;
     }
 
+    /// Removes every id.
+    pub fn clear(&mut self) {
+        self.bits.fill(0);
+        self.summary.fill(0);
+        self.len = 0;
+    }
+
     /// Appends every id of the set to `out`, ascending.
     pub fn collect_into(&self, out: &mut Vec<u32>) {
         out.reserve(self.len);

@@ -30,6 +30,12 @@ pub trait WindowTable<S> {
     /// Forgets everything about the groups `ids`.
     fn reset(&mut self, ids: &[u32]);
 
+    /// Puts cells in the place of what was known of their groups, no two of which are the same.
+    fn store(&mut self, ids: &[u32], cells: &S, range: Range<usize>) {
+        self.reset(ids);
+        self.absorb(ids, cells, range);
+    }
+
     /// A new stretch begins (see [`super::suffix`]): `entered` are the runs absorbed since the last turn, those of them
     /// from index `stay` on are still in the window.
     fn turn(&mut self, logs: &mut [Log<S>], entered: &[Run], stay: usize);
@@ -113,7 +119,25 @@ impl<T> Slider<T> {
         T: WindowTable<S>,
     {
         let (first, end) = self.spec.panes_of(n);
-        if self.engine == Engine::Remerge || self.spec.is_tumbling() && !self.table.keeps_groups() {
+        if self.engine == Engine::Incremental && self.spec.is_tumbling() && !self.table.keeps_groups() {
+            // A pane is a window: its cells are the answer, and nobody reads what is left of other groups.
+            self.live.clear();
+            while let Some((pane, run)) = panes.panes.get(self.entered)
+                && *pane < end
+            {
+                if *pane >= first {
+                    let (log, ids) = (&panes.logs[run.log as usize], panes.ids(*run));
+                    log.rows.for_each(run.range(), |i, n| {
+                        self.rows[ids[i] as usize] = n;
+                        self.live.insert(ids[i]);
+                    });
+                    self.table.store(ids, &log.states, run.range());
+                }
+                self.entered += 1;
+            }
+            return;
+        }
+        if self.engine == Engine::Remerge {
             // Forget the previous window's groups, then fold every pane of this one.
             for (_, run) in &panes.panes[self.left..self.entered] {
                 let ids = panes.ids(*run);

@@ -223,9 +223,11 @@ fn select(piece: Piece, mask: &BooleanArray) -> Result<Piece> {
     Ok(Piece { rows, times, columns })
 }
 
-/// The pane of each row, as a small number within the block.
+/// The pane of each row.
 #[derive(Default)]
 struct PaneColumn {
+    rows: usize,
+    /// The pane of each row; of none, as long as all rows are in the pane `least`, which is the usual case of long panes.
     panes: Vec<PaneIndex>,
     least: PaneIndex,
     greatest: PaneIndex,
@@ -263,13 +265,22 @@ impl PaneColumn {
 
     fn extend_global(&mut self, rows: usize) {
         (self.least, self.greatest) = (0, 0);
-        self.panes.resize(self.panes.len() + rows, 0);
+        self.rows += rows;
     }
 
+    /// Appends rows whose times were [observed](Self::observe).
     fn extend(&mut self, times: &[i64], spec: WindowSpec) {
+        let (first, last) = (spec.pane_of(self.min_time).0, spec.pane_of(self.max_time).0);
+        if first == last {
+            (self.least, self.greatest) = (first, first);
+            self.rows += times.len();
+            return;
+        }
+        self.panes.reserve(self.rows + times.len());
+        // Rows so far, if none of them is listed, are all in one pane.
+        self.panes.resize(self.rows, self.least);
         // Neighbours mostly share a pane: then no division is needed.
         let (mut pane, mut from, mut to) = (0, i64::MAX, i64::MIN);
-        self.panes.reserve(times.len());
         let (mut least, mut greatest) = (self.least, self.greatest);
         for ts in times {
             if !(from <= *ts && *ts < to) {
@@ -280,10 +291,15 @@ impl PaneColumn {
             self.panes.push(pane);
         }
         (self.least, self.greatest) = (least, greatest);
+        self.rows = self.panes.len();
     }
 
     /// Panes as numbers from 0 in ascending order, appended to `slots`; returns the pane of each number.
     fn number(&self, slots: &mut Vec<u32>) -> Vec<PaneIndex> {
+        if self.panes.is_empty() {
+            slots.resize(self.rows, 0);
+            return vec![self.least];
+        }
         let span = self.greatest.saturating_sub(self.least);
         if span < 4 * self.panes.len() as i64 + 64 {
             slots.extend(self.panes.iter().map(|p| (p - self.least) as u32));

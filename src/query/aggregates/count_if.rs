@@ -50,6 +50,10 @@ impl Column for CountIf {
         self.0.fold(at, &same::<Self>(other).0, range);
     }
 
+    fn store(&mut self, at: &[u32], other: &dyn Column, range: Range<usize>) {
+        self.0.store(at, &same::<Self>(other).0, range);
+    }
+
     fn retract(&mut self, at: &[u32], other: &dyn Column, range: Range<usize>) {
         self.0.retract(at, &same::<Self>(other).0, range);
     }

@@ -68,9 +68,10 @@ pub(crate) trait Column: Any + Send + Sync {
     fn turn(&mut self, _ids: &[u32], _range: Range<usize>, _suffix: &mut dyn Column) {
         unreachable!("only columns without an inverse turn")
     }
-    /// Copies states of `other` over those `at` (only [`Sliding::Suffix`]).
-    fn store(&mut self, _at: &[u32], _other: &dyn Column, _range: Range<usize>) {
-        unreachable!("only columns without an inverse store")
+    /// Copies states of `other` over those `at`.
+    fn store(&mut self, at: &[u32], other: &dyn Column, range: Range<usize>) {
+        self.reset(at);
+        self.fold(at, other, range);
     }
     /// Nothing more will be folded in: gives back unused memory and takes exact bounds in place of cautious ones.
     fn settle(&mut self);

@@ -157,6 +157,18 @@ impl WindowTable<Columns> for ColumnTables {
         }
     }
 
+    fn store(&mut self, ids: &[u32], cells: &Columns, range: Range<usize>) {
+        for (table, cells) in self.tables.iter_mut().zip(&cells.columns) {
+            match table {
+                Table::Inverse(column) => column.store(ids, &**cells, range.clone()),
+                Table::Suffix { suffix, front } => {
+                    suffix.reset(ids);
+                    front.store(ids, &**cells, range.clone());
+                }
+            }
+        }
+    }
+
     fn turn(&mut self, logs: &mut [Log<Columns>], entered: &[Run], stay: usize) {
         for (i, table) in self.tables.iter_mut().enumerate() {
             if let Table::Suffix { suffix, front } = table {
