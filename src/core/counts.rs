@@ -337,6 +337,7 @@ mod tests {
                 prop_assert_eq!(replayed.get(k), want);
             }
             let mut stored = replayed.clone();
+            stored.admit(&folded);
             stored.store(&[4, 0], &folded, 1..3);
             prop_assert_eq!((stored.get(4), stored.get(0)), (folded.get(1), folded.get(2)));
             replayed.retract(&log_at, &log, 0..log.len());
