@@ -21,7 +21,7 @@ use std::sync::atomic::Ordering;
 /// The result of a query, in the order of windows and, inside a window, of the keys' hashes.
 pub struct Rows {
     plan: Arc<Plan>,
-    pool: rayon::ThreadPool,
+    pool: Arc<rayon::ThreadPool>,
     state: State,
     budget: Budget,
     progress: Arc<Progress>,
@@ -74,7 +74,7 @@ impl Rows {
         };
         Ok(Rows {
             plan: Arc::new(plan),
-            pool,
+            pool: Arc::new(pool),
             state: State::Reading(Box::new(reading)),
             budget: options.memory.map_or_else(Budget::unlimited, Budget::new),
             progress,
@@ -124,10 +124,16 @@ impl Rows {
     /// # Errors
     /// Those of the run, and those of `take`.
     pub fn for_each_block(&mut self, mut take: impl FnMut(Vec<RecordBatch>) -> Result<bool> + Send) -> Result<()> {
-        while let Some(batches) = self.next_block()? {
-            if !self.pool.install(|| take(batches))? {
+        let pool = self.pool.clone();
+        let mut ready = self.next_block()?;
+        while let Some(batches) = ready {
+            // The next block is made while this one is taken, so that workers who are done with one help with the other.
+            let (taken, next) = pool.install(|| rayon::join(|| take(batches), || self.next_block()));
+            if !taken? {
                 self.state = State::Done;
+                return Ok(());
             }
+            ready = next?;
         }
         Ok(())
     }

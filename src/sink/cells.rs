@@ -1,8 +1,8 @@
 //! Typed access to the columns of a batch, and the text of their values.
 //!
 //! The type of a column is looked at once per batch ([`Cells::of`]); after that a cell costs one well predicted
-//! `match`. Types that windrow's own rows do not have (dates, decimals, dictionaries in keys that came from
-//! Parquet) are turned into text or a wider type by [`supported`], once per batch.
+//! `match`. Types that windrow's own rows do not have (dates, decimals, odd dictionaries in keys that came
+//! from Parquet) are turned into text or a wider type by [`supported`], once per batch.
 //!
 //! [`Row`] is a buffer to print into: room for a whole row is made once, and fields are copied in blocks of constant
 //! size that run over their end and are overwritten by the next field: a copy of known size is two instructions,
@@ -35,6 +35,8 @@ pub(super) enum Values<'a> {
     /// Offsets and the bytes between them.
     Text(&'a [i32], &'a [u8]),
     LargeText(&'a [i64], &'a [u8]),
+    /// The entry of each row, then as `Text` over the entries.
+    Entries(&'a [i32], &'a [i32], &'a [u8]),
     TextView(&'a StringViewArray),
     BytesView(&'a BinaryViewArray),
     /// Every cell is null.
@@ -59,6 +61,7 @@ pub(super) fn supported(column: &ArrayRef) -> Result<ArrayRef> {
             let utc = T::Timestamp(TimeUnit::Nanosecond, Some("+00:00".into()));
             return Ok(cast(&cast(column, &utc)?, &T::Utf8)?);
         }
+        T::Dictionary(..) if has_text_entries(column) => None,
         T::Dictionary(_, values) => return supported(&cast(column, values)?),
         T::RunEndEncoded(_, values) => return supported(&cast(column, values.data_type())?),
         T::FixedSizeBinary(_) => Some(T::Binary),
@@ -69,6 +72,15 @@ pub(super) fn supported(column: &ArrayRef) -> Result<ArrayRef> {
         Some(to) => cast(column, &to)
             .map_err(|_| Error::usage(format!("values of type {} cannot be written", column.data_type()))),
     }
+}
+
+/// Whether the column is text behind 32-bit keys, and a null, if any, is one of the keys.
+fn has_text_entries(column: &ArrayRef) -> bool {
+    let Some(dictionary) = column.as_dictionary_opt::<ty::Int32Type>() else { return false };
+    let entries = dictionary.values();
+    entries.data_type() == &DataType::Utf8
+        && (entries.null_count() == 0
+            || dictionary.keys().iter().flatten().all(|entry| entries.is_valid(entry as usize)))
 }
 
 impl<'a> Cells<'a> {
@@ -100,6 +112,11 @@ impl<'a> Cells<'a> {
                 let bytes = column.as_binary::<i64>();
                 Values::LargeText(bytes.value_offsets(), bytes.value_data())
             }
+            T::Dictionary(..) => {
+                let dictionary = column.as_dictionary::<ty::Int32Type>();
+                let entries = dictionary.values().as_string::<i32>();
+                Values::Entries(dictionary.keys().values(), entries.value_offsets(), entries.value_data())
+            }
             T::Utf8View => Values::TextView(column.as_string_view()),
             T::BinaryView => Values::BytesView(column.as_binary_view()),
             T::Null => Values::Nothing,
@@ -120,6 +137,10 @@ impl<'a> Cells<'a> {
         match &self.values {
             Values::Text(offsets, _) => Some((offsets[offsets.len() - 1] - offsets[0]) as usize),
             Values::LargeText(offsets, _) => Some((offsets[offsets.len() - 1] - offsets[0]) as usize),
+            Values::Entries(keys, offsets, _) => {
+                let bytes = |entry: &i32| offsets.get(*entry as usize + 1).map_or(0, |end| end - offsets[*entry as usize]);
+                Some(keys.iter().map(|entry| bytes(entry) as usize).sum())
+            }
             Values::TextView(views) => Some(views.views().iter().map(|v| *v as u32 as usize).sum()),
             Values::BytesView(views) => Some(views.views().iter().map(|v| *v as u32 as usize).sum()),
             _ => None,
@@ -140,6 +161,10 @@ impl<'a> Cells<'a> {
         match &self.values {
             Values::Text(offsets, bytes) => &bytes[offsets[row] as usize..offsets[row + 1] as usize],
             Values::LargeText(offsets, bytes) => &bytes[offsets[row] as usize..offsets[row + 1] as usize],
+            Values::Entries(keys, offsets, bytes) => {
+                let entry = keys[row] as usize;
+                &bytes[offsets[entry] as usize..offsets[entry + 1] as usize]
+            }
             Values::TextView(views) => views.value(row).as_bytes(),
             Values::BytesView(views) => views.value(row),
             _ => &[],

@@ -136,6 +136,12 @@ fn print(columns: &[Cells], range: Range<usize>, row: &mut Row) {
                     row.room(2 * (end - start) + 2 + fixed);
                     text(bytes, start, end, row);
                 }
+                Values::Entries(keys, offsets, bytes) => {
+                    let entry = keys[i] as usize;
+                    let (start, end) = (offsets[entry] as usize, offsets[entry + 1] as usize);
+                    row.room(2 * (end - start) + 2 + fixed);
+                    text(bytes, start, end, row);
+                }
                 Values::Float(values) => row.float(values[i]),
                 Values::Unsigned(values) => row.unsigned(values[i]),
                 Values::Single(values) => row.single(values[i]),
