@@ -138,7 +138,8 @@ impl<'a> Cells<'a> {
             Values::Text(offsets, _) => Some((offsets[offsets.len() - 1] - offsets[0]) as usize),
             Values::LargeText(offsets, _) => Some((offsets[offsets.len() - 1] - offsets[0]) as usize),
             Values::Entries(keys, offsets, _) => {
-                let bytes = |entry: &i32| offsets.get(*entry as usize + 1).map_or(0, |end| end - offsets[*entry as usize]);
+                let bytes =
+                    |entry: &i32| offsets.get(*entry as usize + 1).map_or(0, |end| end - offsets[*entry as usize]);
                 Some(keys.iter().map(|entry| bytes(entry) as usize).sum())
             }
             Values::TextView(views) => Some(views.views().iter().map(|v| *v as u32 as usize).sum()),

@@ -6,6 +6,7 @@
 
 mod columnar;
 mod command;
+mod faces;
 mod layering;
 mod library;
 mod run;
