@@ -161,6 +161,19 @@ impl TimeFormat {
         TimeFormat::Zoned(Arc::new((self, zone)))
     }
 
+    /// Whether times that carry no zone are those of one that was named.
+    pub fn has_zone(&self) -> bool {
+        matches!(self, TimeFormat::Zoned(_))
+    }
+
+    /// The instant at which the clock shows `local`, microseconds since 1970 on it; UTC unless there is a zone.
+    pub fn of_local(&self, local: i64) -> Option<i64> {
+        match self {
+            TimeFormat::Zoned(zoned) => zoned.1.instant(Timestamp::from_micros(local)?.micros()),
+            _ => Timestamp::from_micros(local).map(Timestamp::micros),
+        }
+    }
+
     /// Whether this is [`TimeFormat::Auto`], in any zone.
     pub fn is_auto(&self) -> bool {
         match self {

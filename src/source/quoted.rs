@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use std::sync::Arc;
 
 /// Read at once when a block is only looked through: a piece stays in the cache.
-const PIECE: usize = 256 << 10;
+const PIECE: usize = if cfg!(test) { 24 } else { 256 << 10 };
 
 /// The walk over one file, block by block.
 pub(crate) struct Quoted {

@@ -63,14 +63,33 @@ fn tail(rest: &[u8], delimiter: u8) -> u64 {
     rest.iter().enumerate().fold(0, |mask, (i, b)| mask | u64::from(*b == delimiter || *b == b'\n') << i)
 }
 
+/// Calls `found` with the place of every `byte` in `text`: for bytes too frequent to search for one by one.
+#[inline]
+pub(super) fn each(text: &[u8], byte: u8, mut found: impl FnMut(usize)) {
+    let (chunks, rest) = text.as_chunks::<64>();
+    for (i, chunk) in chunks.iter().enumerate() {
+        let mut mask = matches(chunk, |bytes| bytes.cmp_eq(u8x16::splat(byte)));
+        while mask != 0 {
+            found(64 * i + mask.trailing_zeros() as usize);
+            mask &= mask - 1;
+        }
+    }
+    let base = text.len() - rest.len();
+    rest.iter().enumerate().filter(|(_, b)| **b == byte).for_each(|(i, _)| found(base + i));
+}
+
 #[inline(always)]
 fn mask(chunk: &[u8; 64], delimiter: u8) -> u64 {
     let (delimiter, newline) = (u8x16::splat(delimiter), u8x16::splat(b'\n'));
+    matches(chunk, |bytes| bytes.cmp_eq(delimiter) | bytes.cmp_eq(newline))
+}
+
+/// A bit for each byte that `test` has marked with all its bits.
+#[inline(always)]
+fn matches(chunk: &[u8; 64], test: impl Fn(u8x16) -> u8x16) -> u64 {
     let mut mask = 0;
     for (i, part) in chunk.as_chunks::<16>().0.iter().enumerate() {
-        let bytes = u8x16::new(*part);
-        let found = bytes.cmp_eq(delimiter) | bytes.cmp_eq(newline);
-        mask |= u64::from(found.move_mask() as u16) << (16 * i);
+        mask |= u64::from(test(u8x16::new(*part)).move_mask() as u16) << (16 * i);
     }
     mask
 }
@@ -86,6 +105,13 @@ mod tests {
             let chunk: [u8; 64] = bytes.clone().try_into().unwrap();
             let plain = tail(&bytes, b',');
             prop_assert_eq!(mask(&chunk, b','), plain);
+        }
+
+        #[test]
+        fn each_byte_is_found(text in prop::collection::vec(prop_oneof![Just(b'"'), any::<u8>()], 0..300)) {
+            let mut found = Vec::new();
+            each(&text, b'"', |at| found.push(at));
+            prop_assert_eq!(found, memchr::memchr_iter(b'"', &text).collect::<Vec<_>>());
         }
 
         #[test]
