@@ -304,7 +304,8 @@ fn real_delimited_files() {
         println!("skipped: WINDROW_SHARED is not set");
         return;
     };
-    let csv: [(&str, &[&str], u64, u64, &str, &str); 5] = [
+    type Described = (&'static str, &'static [&'static str], u64, u64, &'static str, &'static str);
+    let csv: [Described; 5] = [
         ("nasa_19950701.tsv", &[], 9_999, 0, "1995-07-01T04:00:01Z", "1995-07-01T07:39:44Z"),
         ("azure_llm_code.csv", &["--time", "TIMESTAMP"], 8_819, 0, "2023-11-16T18:17:03Z", "2023-11-16T19:14:19Z"),
         (
