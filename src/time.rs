@@ -11,13 +11,16 @@ mod access;
 mod civil;
 mod duration;
 mod parse;
+mod zone;
 
 pub use access::AccessTimes;
 pub use civil::{civil_from_days, days_from_civil, days_in_month, write_rfc3339};
 pub use duration::{parse_duration, parse_signed_duration};
+pub use zone::{TimePattern, Zone};
 
 use crate::{Error, Result};
 use std::fmt;
+use std::sync::Arc;
 
 /// Microseconds in a second.
 pub const MICROS_PER_SECOND: i64 = 1_000_000;
@@ -105,6 +108,32 @@ pub enum TimeFormat {
     EpochMicros,
     /// Nanoseconds since the epoch; finer digits are cut, never rounded.
     EpochNanos,
+    /// As a strftime pattern says.
+    Pattern(Arc<TimePattern>),
+    /// In one of the other ways, in a zone if the time carries none: [`TimeFormat::in_zone`].
+    Zoned(Arc<(TimeFormat, Zone)>),
+}
+
+impl std::str::FromStr for TimeFormat {
+    type Err = Error;
+
+    /// `auto`, `epoch_s`, `epoch_ms`, `epoch_us`, `epoch_ns`, or a strftime pattern, which has a `%`.
+    fn from_str(text: &str) -> Result<TimeFormat> {
+        Ok(match text {
+            "auto" => TimeFormat::Auto,
+            "epoch_s" => TimeFormat::EpochSeconds,
+            "epoch_ms" => TimeFormat::EpochMillis,
+            "epoch_us" => TimeFormat::EpochMicros,
+            "epoch_ns" => TimeFormat::EpochNanos,
+            pattern if pattern.contains('%') => TimeFormat::Pattern(Arc::new(pattern.parse()?)),
+            _ => {
+                return Err(Error::usage(format!(
+                    "there is no time format {text:?}: known are auto, epoch_s, epoch_ms, epoch_us, epoch_ns and \
+                     strftime patterns such as \"%d.%m.%Y %H:%M:%S\""
+                )));
+            }
+        })
+    }
 }
 
 /// What a time field says: an instant, or a time of day somewhere.
@@ -125,6 +154,35 @@ impl TimeFormat {
         }
     }
 
+    /// The same, but times that carry no zone are those of `zone`: the earlier one if its clock shows them twice, later by
+    /// the gap if it skips them.
+    #[must_use]
+    pub fn in_zone(self, zone: Zone) -> TimeFormat {
+        TimeFormat::Zoned(Arc::new((self, zone)))
+    }
+
+    /// Whether times that carry no zone are those of one that was named.
+    pub fn has_zone(&self) -> bool {
+        matches!(self, TimeFormat::Zoned(_))
+    }
+
+    /// The instant at which the clock shows `local`, microseconds since 1970 on it; UTC unless there is a zone.
+    pub fn of_local(&self, local: i64) -> Option<i64> {
+        match self {
+            TimeFormat::Zoned(zoned) => zoned.1.instant(Timestamp::from_micros(local)?.micros()),
+            _ => Timestamp::from_micros(local).map(Timestamp::micros),
+        }
+    }
+
+    /// Whether this is [`TimeFormat::Auto`], in any zone.
+    pub fn is_auto(&self) -> bool {
+        match self {
+            TimeFormat::Auto => true,
+            TimeFormat::Zoned(zoned) => zoned.0.is_auto(),
+            _ => false,
+        }
+    }
+
     /// What `bytes` say, with times that carry no zone told apart, for a caller that knows their zone.
     pub fn read_bytes(&self, bytes: &[u8]) -> Option<Reading> {
         match self {
@@ -133,6 +191,11 @@ impl TimeFormat {
             TimeFormat::EpochMillis => parse::epoch(bytes, Some(parse::Unit::Millis)),
             TimeFormat::EpochMicros => parse::epoch(bytes, Some(parse::Unit::Micros)),
             TimeFormat::EpochNanos => parse::epoch(bytes, Some(parse::Unit::Nanos)),
+            TimeFormat::Pattern(pattern) => pattern.read(bytes),
+            TimeFormat::Zoned(zoned) => match zoned.0.read_bytes(bytes)? {
+                Reading::Local(local) => zoned.1.instant(local).map(Reading::Instant),
+                instant => Some(instant),
+            },
         }
     }
 
@@ -144,6 +207,9 @@ impl TimeFormat {
             TimeFormat::EpochMillis => parse::Unit::Millis,
             TimeFormat::EpochMicros => parse::Unit::Micros,
             TimeFormat::EpochNanos => parse::Unit::Nanos,
+            TimeFormat::Pattern(_) | TimeFormat::Zoned(_) => {
+                return self.parse_bytes(itoa::Buffer::new().format(number).as_bytes());
+            }
         };
         parse::whole(number, unit)
     }

@@ -40,7 +40,7 @@ fn blocks(text: &[u8]) -> Vec<TextBlock> {
 
 fn wanted(time: &str, fields: &[(&str, FieldType)]) -> Wanted {
     let fields = fields.iter().map(|(name, ty)| Field { name: (*name).to_owned(), ty: *ty }).collect();
-    Wanted { time: Some(TimeField { name: time.to_owned(), format: TimeFormat::Auto }), fields }
+    Wanted { time: Some(TimeField { name: time.to_owned(), format: TimeFormat::Auto }), fields, ..Wanted::default() }
 }
 
 /// Rows, and the sum of column `bytes`.

@@ -27,11 +27,10 @@
 //! text, 1.3 GB where every line is unusual and takes the careful road. Lines are cut in batches of `BATCH`, then each
 //! column is filled in a loop of its own, so that nothing is decided per record and column.
 
-mod columns;
 mod line;
 
-use self::columns::Column;
 use self::line::{Cut, Fields, end_of_line};
+use super::columns::Column;
 use super::{BadRecord, Decoded, Decoder, TextBlock, Wanted};
 use crate::time::{AccessTimes, TimeFormat};
 use crate::{Error, Result};
@@ -94,6 +93,7 @@ impl FieldId {
 /// let wanted = Wanted {
 ///     time: Some(TimeField { name: "time".into(), format: Default::default() }),
 ///     fields: vec![Field { name: "bytes".into(), ty: FieldType::Int64 }],
+///     zone: None,
 /// };
 /// let block = TextBlock { data: log.to_vec().into(), start: 0, end: log.len(), offset: 0, max_record: 1 << 24 };
 /// let decoded = AccessDecoder::new(&wanted, false)?.decode(&block)?;
@@ -105,8 +105,8 @@ impl FieldId {
 pub struct AccessDecoder {
     /// How the wanted time is written.
     time: Option<TimeFormat>,
-    /// The wanted columns.
-    columns: Vec<(FieldId, super::Field)>,
+    /// The wanted columns, and how their times are written.
+    columns: Vec<(FieldId, super::Field, TimeFormat)>,
     /// What to cut out of a line.
     cut: Cut,
 }
@@ -129,9 +129,9 @@ impl AccessDecoder {
         let columns = wanted
             .fields
             .iter()
-            .map(|field| Ok((FieldId::find(&field.name, combined)?, field.clone())))
+            .map(|field| Ok((FieldId::find(&field.name, combined)?, field.clone(), wanted.format_of(&field.name))))
             .collect::<Result<Vec<_>>>()?;
-        let any = |from: FieldId, to: FieldId| columns.iter().any(|(f, _)| (from..=to).contains(f));
+        let any = |from: FieldId, to: FieldId| columns.iter().any(|(f, ..)| (from..=to).contains(f));
         Ok(AccessDecoder {
             time: wanted.time.as_ref().map(|t| t.format.clone()),
             cut: Cut {
@@ -151,8 +151,10 @@ impl Decoder for AccessDecoder {
     fn decode(&self, block: &TextBlock) -> Result<Decoded> {
         let text = block.bytes();
         let first = block.offset + block.start as u64;
-        if text.len() >= u32::MAX as usize {
-            return Err(Error::input("a block of text of 4 GiB or more").at_offset(first));
+        if text.len() > i32::MAX as usize {
+            return Err(
+                Error::input("a block of text of 2 GiB or more: choose a smaller --max-record").at_offset(first)
+            );
         }
         let mut run = Run {
             decoder: self,
@@ -197,7 +199,7 @@ impl Run<'_> {
     fn lines(&mut self, mut pos: usize) -> Result<()> {
         let text = self.text;
         // The quick cut knows one way to write the time.
-        let usual_time = self.decoder.time.as_ref().is_none_or(|t| *t == TimeFormat::Auto);
+        let usual_time = self.decoder.time.as_ref().is_none_or(TimeFormat::is_auto);
         let cut = self.decoder.cut;
         while pos < text.len() {
             let mut fields = Fields::default();
@@ -259,8 +261,8 @@ impl Run<'_> {
             return Ok(Some(0));
         };
         fields
-            .get(FieldId::TIME)
-            .value(self.text)
+            .value(FieldId::TIME, self.text)
+            .text(self.text)
             .and_then(|time| format.parse_bytes(time))
             .map(Some)
             .ok_or("no valid time")
@@ -276,16 +278,14 @@ impl Run<'_> {
                 self.done.times.reserve(rows);
             }
             let block = (self.block.data).slice_with_length(self.block.start, self.text.len());
-            let time = self.decoder.time.clone().unwrap_or_default();
-            self.columns.extend(wanted.iter().map(|(field, wanted)| {
-                let time = if *field == FieldId::TIME { time.clone() } else { TimeFormat::Auto };
-                Column::new(wanted.ty, time, &block, rows)
-            }));
+            self.columns.extend(
+                wanted.iter().map(|(_, field, format)| Column::new(field.ty, format.clone(), b'"', &block, rows)),
+            );
         }
-        for (column, (field, wanted)) in self.columns.iter_mut().zip(wanted) {
-            let places = self.batch.iter().map(|fields| fields.get(*field));
+        for (column, (field, wanted, _)) in self.columns.iter_mut().zip(wanted) {
+            let places = self.batch.iter().map(|fields| fields.value(*field, self.text));
             column.extend(self.text, places).map_err(|fraction| {
-                let at = self.block.start + fraction.start as usize;
+                let at = self.block.start + fraction.start();
                 Error::data(format!(
                     "the integer field `{0}` meets a fraction; read it with --type {0}:float",
                     wanted.name

@@ -6,11 +6,18 @@
 //! result is the same. Text columns are views into the block's own bytes: no copy, no allocation per record.
 
 pub mod access;
+mod columns;
+pub mod csv;
+pub(crate) mod infer;
 pub mod json;
+pub mod pattern;
+mod records;
 
 use crate::Result;
+use crate::time::{TimeFormat, Zone};
 use arrow_array::ArrayRef;
 use arrow_buffer::Buffer;
+use std::sync::Arc;
 
 /// The type a field of a text format is decoded to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -25,6 +32,26 @@ pub enum FieldType {
     Boolean,
     /// `Timestamp(Microsecond, "UTC")`.
     Timestamp,
+}
+
+impl std::str::FromStr for FieldType {
+    type Err = crate::Error;
+
+    /// A type as `--type` names it: `text`, `integer`, `float`, `boolean`, `timestamp`, and `string`, `int`, `double`, `bool`.
+    fn from_str(name: &str) -> Result<FieldType> {
+        Ok(match name.to_ascii_lowercase().as_str() {
+            "text" | "string" => FieldType::Text,
+            "integer" | "int" => FieldType::Int64,
+            "float" | "double" => FieldType::Float64,
+            "boolean" | "bool" => FieldType::Boolean,
+            "timestamp" => FieldType::Timestamp,
+            _ => {
+                return Err(crate::Error::usage(format!(
+                    "there is no type {name:?}; the types are text, integer, float, boolean and timestamp"
+                )));
+            }
+        })
+    }
 }
 
 /// One column that the query wants.
@@ -43,6 +70,19 @@ pub struct Wanted {
     pub time: Option<TimeField>,
     /// The columns, in the order of [`Decoded::columns`].
     pub fields: Vec<Field>,
+    /// The zone of times that carry none, those of `fields`; the event time's format knows its own.
+    pub zone: Option<Zone>,
+}
+
+impl Wanted {
+    /// How the times of the field `name` are written: as the event time if it is that, otherwise in any known way.
+    fn format_of(&self, name: &str) -> TimeFormat {
+        match (&self.time, &self.zone) {
+            (Some(time), _) if time.name == name => time.format.clone(),
+            (_, Some(zone)) => TimeFormat::Auto.in_zone(zone.clone()),
+            _ => TimeFormat::Auto,
+        }
+    }
 }
 
 /// Which field is the event time and how it is written.
@@ -51,7 +91,7 @@ pub struct TimeField {
     /// The field's name.
     pub name: String,
     /// How it is written.
-    pub format: crate::time::TimeFormat,
+    pub format: TimeFormat,
 }
 
 /// A stretch of input that holds whole lines.
@@ -114,4 +154,17 @@ pub trait Decoder: Send + Sync {
     /// Only what must stop the run (an integer field that meets a fraction, [`crate::ErrorKind::Data`]); a record
     /// that does not parse is listed in [`Decoded::bad`].
     fn decode(&self, block: &TextBlock) -> Result<Decoded>;
+
+    /// How quotes keep newlines inside a record, if they can; `None`: every newline ends a record.
+    fn quoting(&self) -> Option<csv::Dialect> {
+        None
+    }
+
+    /// The decoder of another input of the same run, which begins with `sample`, if it takes one of its own.
+    ///
+    /// # Errors
+    /// A header that lacks a wanted column.
+    fn for_input(&self, _sample: &TextBlock) -> Result<Option<Arc<dyn Decoder>>> {
+        Ok(None)
+    }
 }

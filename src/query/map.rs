@@ -183,6 +183,12 @@ pub(crate) fn map_block<K: KeyRows>(
 /// Drops the rows that the filter or the gaps between windows drop; appends the panes of the others.
 fn keep<K>(plan: &Plan, piece: Piece, scratch: &mut Scratch<K>, ledger: &mut Ledger) -> Result<Piece> {
     let mut piece = piece;
+    if let Some((from, to)) = plan.range {
+        let inside: BooleanArray = piece.times.iter().map(|ts| Some((from..to).contains(ts))).collect();
+        let before = piece.rows;
+        piece = select(piece, &inside)?;
+        ledger.filtered += (before - piece.rows) as u64;
+    }
     if let Some(predicate) = &plan.filter {
         let mask = predicate.mask(&piece)?;
         let before = piece.rows;

@@ -41,12 +41,14 @@ pub use agg::{Agg, avg, count, count_if, count_of, custom, max, min, sum};
 pub use aggregates::{Aggregate, Value};
 pub use exec::MaxBad;
 pub use open::Format;
+use open::Layouts;
 pub use rows::Rows;
 
 pub use crate::core::slide::Engine;
 use crate::core::window::WindowSpec;
+use crate::format::FieldType;
 use crate::source::BadPlace;
-use crate::time::{TimeFormat, parse_duration, parse_signed_duration};
+use crate::time::{TimeFormat, Timestamp, Zone, parse_duration, parse_signed_duration};
 use crate::{Error, Result};
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
@@ -109,6 +111,9 @@ pub(crate) struct Options {
     pub(crate) format: Format,
     pub(crate) time: Option<String>,
     pub(crate) time_format: TimeFormat,
+    pub(crate) zone: Option<Zone>,
+    pub(crate) range: Option<(i64, i64)>,
+    pub(crate) layouts: Layouts,
     pub(crate) threads: usize,
     pub(crate) memory: Option<usize>,
     pub(crate) naive: bool,
@@ -116,6 +121,16 @@ pub(crate) struct Options {
     pub(crate) max_record: usize,
     pub(crate) max_bad: MaxBad,
     pub(crate) partition_bits: Option<u32>,
+}
+
+impl Options {
+    /// How the event time is written, in its zone.
+    fn time_format(&self) -> TimeFormat {
+        match &self.zone {
+            Some(zone) => self.time_format.clone().in_zone(zone.clone()),
+            None => self.time_format.clone(),
+        }
+    }
 }
 
 /// A keyed, windowed aggregation over one input.
@@ -141,6 +156,9 @@ impl Query {
                 format: Format::Auto,
                 time: None,
                 time_format: TimeFormat::Auto,
+                zone: None,
+                range: None,
+                layouts: Layouts::default(),
                 threads: 0,
                 memory: None,
                 naive: false,
@@ -208,6 +226,58 @@ impl Query {
     pub fn time(mut self, field: Option<String>, format: TimeFormat) -> Query {
         self.options.time = field;
         self.options.time_format = format;
+        self
+    }
+
+    /// The zone of times that carry none (default UTC).
+    #[must_use]
+    pub fn timezone(mut self, zone: Zone) -> Query {
+        self.options.zone = Some(zone);
+        self
+    }
+
+    /// Only records with a time in `[from, to)`; `None` is the end of all time. The others are counted as filtered.
+    #[must_use]
+    pub fn between(mut self, from: Option<Timestamp>, to: Option<Timestamp>) -> Query {
+        let all = (i64::MIN, i64::MAX);
+        let range = (from.map_or(all.0, Timestamp::micros), to.map_or(all.1, Timestamp::micros));
+        self.options.range = (range != all).then_some(range);
+        self
+    }
+
+    /// What stands between the fields of CSV and TSV, a byte (default: the format's own, or what is found out).
+    #[must_use]
+    pub fn delimiter(mut self, delimiter: u8) -> Query {
+        self.options.layouts.delimiter = Some(delimiter);
+        self
+    }
+
+    /// What stands around fields of CSV and TSV that hold a delimiter, a newline or a quote (default `"`); `None` if
+    /// quotes mean nothing.
+    #[must_use]
+    pub fn quote(mut self, quote: Option<u8>) -> Query {
+        self.options.layouts.quote = Some(quote);
+        self
+    }
+
+    /// Whether the first record of CSV and TSV names the fields (default true); otherwise they are `c1`, `c2`, ...
+    #[must_use]
+    pub fn header(mut self, header: bool) -> Query {
+        self.options.layouts.header = header;
+        self
+    }
+
+    /// The type of a field of a text format (default: the narrowest that holds the values of the first 1,000 records).
+    #[must_use]
+    pub fn field_type(mut self, field: impl Into<String>, ty: FieldType) -> Query {
+        self.options.layouts.types.push((field.into(), ty));
+        self
+    }
+
+    /// The regular expression whose named groups are the fields of [`Format::Regex`].
+    #[must_use]
+    pub fn pattern(mut self, pattern: impl Into<String>) -> Query {
+        self.options.layouts.pattern = Some(pattern.into());
         self
     }
 

@@ -102,6 +102,8 @@ impl Condition {
 /// See the module.
 pub(crate) struct Plan {
     pub(crate) window: Option<WindowSpec>,
+    /// Only records from the first time on and before the second.
+    pub(crate) range: Option<(i64, i64)>,
     pub(crate) columns: Vec<WantedColumn>,
     pub(crate) keys: Vec<KeyField>,
     /// The columns that are the keys.
@@ -125,6 +127,8 @@ pub(crate) struct Plan {
 pub(crate) struct Request<'a> {
     pub(crate) keys: &'a [String],
     pub(crate) window: Option<WindowSpec>,
+    /// Only records from the first time on and before the second.
+    pub(crate) range: Option<(i64, i64)>,
     pub(crate) aggregates: &'a [Agg],
     pub(crate) filter: Option<&'a str>,
     pub(crate) naive: bool,
@@ -143,6 +147,7 @@ impl Plan {
     pub(crate) fn new(request: &Request<'_>, fields: &dyn Fields) -> Result<Plan> {
         let mut plan = Plan {
             window: request.window,
+            range: request.range,
             columns: Vec::new(),
             keys: Vec::new(),
             key_columns: Vec::new(),

@@ -57,6 +57,7 @@ impl Rows {
         let request = Request {
             keys: &keys,
             window: window.map(|w| w.0),
+            range: options.range,
             aggregates: &aggregates,
             filter: filter.as_deref(),
             naive: options.naive,

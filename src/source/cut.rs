@@ -8,12 +8,13 @@ use super::BLOCK_BYTES;
 use super::files::InputFile;
 use crate::Result;
 use crate::format::TextBlock;
+use crate::format::csv::Walker;
 use arrow_buffer::Buffer;
 use std::io::Read;
 use std::sync::{Arc, Mutex};
 
 /// What is read beyond a block's end at once while its last line goes on.
-const REACH: usize = 16 << 10;
+pub(crate) const REACH: usize = 16 << 10;
 
 /// Buffers used again, so that blocks do not cost page faults.
 #[derive(Debug, Default)]
@@ -27,6 +28,11 @@ impl Pool {
             buffer.resize(len, 0);
         }
         buffer
+    }
+
+    /// Takes back a buffer that was not needed.
+    pub(crate) fn give(self: &Arc<Self>, buffer: Vec<u8>) {
+        drop(Pooled { buffer, pool: self.clone() });
     }
 
     /// The buffer as shared bytes that bring it back here when the last of them is gone.
@@ -59,7 +65,13 @@ impl Drop for Pooled {
     }
 }
 
-fn block(buffer: Vec<u8>, pool: &Arc<Pool>, range: (usize, usize), offset: u64, max_record: usize) -> TextBlock {
+pub(crate) fn block(
+    buffer: Vec<u8>,
+    pool: &Arc<Pool>,
+    range: (usize, usize),
+    offset: u64,
+    max_record: usize,
+) -> TextBlock {
     TextBlock { data: Buffer::from(pool.bytes(buffer)), start: range.0, end: range.1, offset, max_record }
 }
 
@@ -84,7 +96,7 @@ pub(crate) fn read_block(
         match memchr::memchr(b'\n', &buffer[..(high - base) as usize]) {
             Some(at) if at + 1 < (high - base) as usize => at + 1,
             _ => {
-                drop(Pooled { buffer, pool: pool.clone() });
+                pool.give(buffer);
                 return Ok(None);
             }
         }
@@ -120,11 +132,34 @@ pub(crate) struct StreamCutter<R> {
     carry: Vec<u8>,
     offset: u64,
     ended: bool,
+    /// Finds the ends of records that may hold newlines.
+    walker: Option<Walker>,
+    /// [`BLOCK_BYTES`], less in tests.
+    pub(super) block_bytes: u64,
 }
 
 impl<R: Read> StreamCutter<R> {
     pub(crate) fn new(reader: R, max_record: usize, pool: Arc<Pool>) -> Self {
-        StreamCutter { reader, pool, max_record, carry: Vec::new(), offset: 0, ended: false }
+        let (carry, block_bytes) = (Vec::new(), BLOCK_BYTES);
+        StreamCutter { reader, pool, max_record, carry, offset: 0, ended: false, walker: None, block_bytes }
+    }
+
+    /// Lets records end as `walker` says, before the first block is taken.
+    pub(crate) fn quoted(&mut self, walker: Option<Walker>) {
+        self.walker = walker;
+    }
+
+    /// The first bytes, at most a block of them, which stay where they are.
+    pub(crate) fn peek(&mut self) -> std::io::Result<&[u8]> {
+        let mut carry = std::mem::take(&mut self.carry);
+        let (have, want) = (carry.len(), self.block_bytes as usize);
+        if have < want {
+            carry.resize(want, 0);
+            let filled = self.fill(&mut carry, have, want)?;
+            carry.truncate(filled);
+        }
+        self.carry = carry;
+        Ok(&self.carry)
     }
 
     /// The next block in which a line begins; `None` at the end.
@@ -133,7 +168,7 @@ impl<R: Read> StreamCutter<R> {
             return Ok(None);
         }
         let offset = self.offset;
-        let high = ((offset / BLOCK_BYTES + 1) * BLOCK_BYTES - offset) as usize;
+        let high = ((offset / self.block_bytes + 1) * self.block_bytes - offset) as usize;
         let carried = std::mem::take(&mut self.carry);
         let mut buffer = self.pool.take(carried.len().max(high + REACH));
         buffer[..carried.len()].copy_from_slice(&carried);
@@ -144,12 +179,25 @@ impl<R: Read> StreamCutter<R> {
         if self.ended && filled <= high {
             return Ok(Some(self.done(buffer, filled, filled)));
         }
-        let last = high - 1;
-        let line_start = memchr::memrchr(b'\n', &buffer[..last]).map_or(0, |at| at + 1);
-        let mut from = last;
+        let mut walker = self.walker.as_ref().map(|w| w.at(offset));
+        let (mut from, mut line_start) = (high - 1, 0);
+        if let Some(walker) = &mut walker {
+            walker.skip(&buffer[..high], offset);
+            if walker.at_start() {
+                return Ok(Some(self.done(buffer, high, filled)));
+            }
+            (from, line_start) = (high, (walker.record - offset) as usize);
+        } else if let Some(newline) = memchr::memrchr(b'\n', &buffer[..from]) {
+            line_start = newline + 1;
+        }
         loop {
-            if let Some(at) = memchr::memchr(b'\n', &buffer[from..filled]) {
-                return Ok(Some(self.done(buffer, from + at + 1, filled)));
+            let rest = &buffer[from..filled];
+            let end = match &mut walker {
+                Some(walker) => walker.next_end(rest, offset + from as u64),
+                None => memchr::memchr(b'\n', rest).map(|at| at + 1),
+            };
+            if let Some(end) = end {
+                return Ok(Some(self.done(buffer, from + end, filled)));
             }
             if self.ended {
                 return Ok(Some(self.done(buffer, filled, filled)));

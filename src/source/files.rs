@@ -48,6 +48,7 @@ pub fn expand(patterns: &[impl AsRef<Path>]) -> Result<Vec<PathBuf>> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Magic {
     Gzip,
+    Zstd,
     Parquet,
     Plain,
 }
@@ -57,6 +58,8 @@ impl Magic {
     pub(crate) fn of(bytes: &[u8]) -> Magic {
         match bytes {
             [0x1f, 0x8b, ..] => Magic::Gzip,
+            // A frame, or one to be skipped, which may come first.
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Magic::Zstd,
             [b'P', b'A', b'R', b'1', ..] => Magic::Parquet,
             _ => Magic::Plain,
         }

@@ -9,6 +9,7 @@ pub(crate) mod batches;
 mod cut;
 mod files;
 pub(crate) mod parquet;
+mod quoted;
 pub(crate) mod text;
 pub(crate) mod times;
 

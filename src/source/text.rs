@@ -2,7 +2,9 @@
 
 use super::cut::{Pool, StreamCutter, read_block};
 use super::files::{InputFile, Magic};
+use super::quoted::{Quoted, QuotedBlock, read_quoted};
 use super::{BLOCK_BYTES, Cut, Progress, ReadOptions, Reader, Report, Task};
+use crate::format::csv::Walker;
 use crate::format::{Decoder, TextBlock};
 use crate::query::map::Piece;
 use crate::{Error, Result};
@@ -30,6 +32,8 @@ pub(crate) struct TextReader {
     inputs: Vec<PathBuf>,
     next_input: usize,
     decoder: Arc<dyn Decoder>,
+    /// The decoder of the current input, which may have its fields in another order.
+    own_decoder: Arc<dyn Decoder>,
     options: ReadOptions,
     pool: Arc<Pool>,
     current: Option<Current>,
@@ -42,6 +46,7 @@ pub(crate) struct TextReader {
 
 enum Current {
     File { file: Arc<InputFile>, len: u64, next: u64 },
+    Quoted { file: Arc<InputFile>, len: u64, walk: Box<Quoted> },
     Stream(Receiver<Result<TextBlock>>),
 }
 
@@ -57,19 +62,37 @@ impl TextReader {
     ) -> Self {
         let columns = must.iter().map(|name| AtomicBool::new(name.is_none())).collect();
         let seen = Arc::new(Seen { any: AtomicBool::new(false), columns });
-        TextReader { inputs, next_input: 0, decoder, options, pool: Arc::default(), current: None, seen, must, opened }
+        let own_decoder = decoder.clone();
+        let (next_input, pool, current) = (0, Arc::default(), None);
+        TextReader { inputs, next_input, decoder, own_decoder, options, pool, current, seen, must, opened }
     }
 
     fn open_next(&mut self) -> Result<bool> {
         let Some(path) = self.inputs.get(self.next_input) else { return Ok(false) };
-        let input = match self.opened.take() {
+        let mut input = match self.opened.take() {
             Some(input) => input,
             None => TextInput::new(InputFile::open(path)?, &self.options)?,
         };
+        self.own_decoder = self.decoder.clone();
+        if self.next_input > 0
+            && let Some(sample) = input.sample(&self.options)?
+            && let Some(own) = self.decoder.for_input(&sample).map_err(|e| e.in_file(path))?
+        {
+            self.own_decoder = own;
+        }
         self.next_input += 1;
-        self.current = Some(match input {
-            TextInput::File { file, len } => Current::File { file, len, next: 0 },
-            TextInput::Stream(stream) => Current::Stream(stream.start()),
+        let max_record = self.options.max_record;
+        let walker = self.decoder.quoting().and_then(|dialect| Walker::new(dialect, max_record));
+        self.current = Some(match (input, walker) {
+            (TextInput::File { file, len }, None) => Current::File { file, len, next: 0 },
+            (TextInput::File { file, len }, Some(walker)) => {
+                let walk = Box::new(Quoted::new(file.clone(), len, BLOCK_BYTES, walker, max_record));
+                Current::Quoted { file, len, walk }
+            }
+            (TextInput::Stream(mut stream), walker) => {
+                stream.cutter.quoted(walker);
+                Current::Stream(stream.start())
+            }
         });
         Ok(true)
     }
@@ -78,7 +101,7 @@ impl TextReader {
         Box::new(TextTask {
             input: self.next_input - 1,
             work,
-            decoder: self.decoder.clone(),
+            decoder: self.own_decoder.clone(),
             options: self.options.clone(),
             pool: self.pool.clone(),
             seen: self.seen.clone(),
@@ -105,6 +128,15 @@ impl Reader for TextReader {
                     *next += 1;
                     let task = self.task(work);
                     tasks.push(task);
+                }
+                Some(Current::Quoted { file, len, walk }) => {
+                    let (file, len) = (file.clone(), *len);
+                    let blocks = walk.blocks(most - tasks.len())?;
+                    if blocks.is_empty() {
+                        self.current = None;
+                    }
+                    let work = |place| Work::Quoted { file: file.clone(), len, place };
+                    tasks.extend(blocks.into_iter().map(|place| self.task(work(place))));
                 }
                 Some(Current::Stream(blocks)) => match blocks.recv() {
                     Ok(block) => {
@@ -142,10 +174,8 @@ pub(crate) enum TextInput {
 /// A stream that is cut as it comes.
 pub(crate) struct Stream {
     path: Option<PathBuf>,
-    gzip: bool,
+    compressed: bool,
     cutter: StreamCutter<Box<dyn Read + Send>>,
-    /// The first block, if it was looked at.
-    first: Option<TextBlock>,
 }
 
 impl TextInput {
@@ -159,35 +189,39 @@ impl TextInput {
         if let (Some(len), Magic::Plain) = (file.len, file.magic) {
             return Ok(TextInput::File { file: Arc::new(file), len });
         }
-        let gzip = file.magic == Magic::Gzip;
+        let magic = file.magic;
         let peeked = std::io::Cursor::new(std::mem::take(&mut file.peeked));
         let progress = file.len.map(|_| options.progress.clone());
         let raw = std::io::BufReader::with_capacity(256 << 10, Counted { reader: peeked.chain(file.file), progress });
-        let reader: Box<dyn Read + Send> =
-            if gzip { Box::new(flate2::bufread::MultiGzDecoder::new(raw)) } else { Box::new(raw) };
+        let reader: Box<dyn Read + Send> = match magic {
+            Magic::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(raw)),
+            Magic::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(raw)?),
+            Magic::Plain | Magic::Parquet => Box::new(raw),
+        };
         let cutter = StreamCutter::new(reader, options.max_record, Arc::default());
-        Ok(TextInput::Stream(Box::new(Stream { path: file.path, gzip, cutter, first: None })))
+        Ok(TextInput::Stream(Box::new(Stream { path: file.path, compressed: magic != Magic::Plain, cutter })))
     }
 
-    /// The first block in which a line begins, to look at; nothing is lost of a stream.
+    /// The first lines, to look at: at most a block of them, and no half line unless it is all there is. Nothing is lost
+    /// of a stream. `None` if the input is empty.
     pub(crate) fn sample(&mut self, options: &ReadOptions) -> Result<Option<TextBlock>> {
-        match self {
+        let (bytes, whole) = match self {
             TextInput::File { file, len } => {
-                let pool = Arc::new(Pool::default());
-                for k in 0..len.div_ceil(BLOCK_BYTES) {
-                    if let Some(block) = read_block(file, *len, k, options.max_record, &pool)? {
-                        return Ok(Some(block));
-                    }
-                }
-                Ok(None)
+                let mut bytes = vec![0; BLOCK_BYTES.min(*len) as usize];
+                file.read_exact_at(0, &mut bytes)?;
+                (bytes, *len <= BLOCK_BYTES)
             }
             TextInput::Stream(stream) => {
-                if stream.first.is_none() {
-                    stream.first = stream.next()?;
-                }
-                Ok(stream.first.clone())
+                let bytes = stream.cutter.peek().map(<[u8]>::to_vec);
+                let bytes = bytes.map_err(|e| stream.failed(e))?;
+                let whole = (bytes.len() as u64) < BLOCK_BYTES;
+                (bytes, whole)
             }
-        }
+        };
+        let last = if whole { None } else { memchr::memrchr(b'\n', &bytes) };
+        let end = last.map_or(bytes.len(), |n| n + 1);
+        let max_record = options.max_record;
+        Ok((end > 0).then(|| TextBlock { data: bytes.into(), start: 0, end, offset: 0, max_record }))
     }
 
     /// The name of a file.
@@ -201,16 +235,15 @@ impl TextInput {
 
 impl Stream {
     fn next(&mut self) -> Result<Option<TextBlock>> {
-        if let Some(first) = self.first.take() {
-            return Ok(Some(first));
+        self.cutter.next().map_err(|e| self.failed(e))
+    }
+
+    fn failed(&self, e: std::io::Error) -> Error {
+        let what = if self.compressed { "cannot be decompressed (damaged or cut short)" } else { "cannot be read" };
+        match &self.path {
+            Some(path) => Error::input(what).in_file(path).because(e),
+            None => Error::input(format!("standard input {what}")).because(e),
         }
-        self.cutter.next().map_err(|e| {
-            let what = if self.gzip { "cannot be decompressed (damaged or cut short)" } else { "cannot be read" };
-            match &self.path {
-                Some(path) => Error::input(what).in_file(path).because(e),
-                None => Error::input(format!("standard input {what}")).because(e),
-            }
-        })
     }
 
     /// Reads on, on a thread of its own, a few blocks ahead. The thread ends with the stream or with its receiver.
@@ -246,6 +279,7 @@ impl<R: Read> Read for Counted<R> {
 
 enum Work {
     Range { file: Arc<InputFile>, len: u64, block: u64 },
+    Quoted { file: Arc<InputFile>, len: u64, place: QuotedBlock },
     Block(TextBlock),
 }
 
@@ -258,15 +292,26 @@ struct TextTask {
     seen: Arc<Seen>,
 }
 
+impl TextTask {
+    /// Counts the bytes of a file's block.
+    fn progress(&self, len: u64, block: u64) {
+        let bytes = BLOCK_BYTES.min(len - block * BLOCK_BYTES);
+        self.options.progress.bytes_done.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
 impl Task for TextTask {
     fn run(&self, each: &mut dyn FnMut(Cut, Vec<Piece>) -> Result<()>) -> Result<Report> {
         let mut report = Report { input: self.input, ..Report::default() };
         let block = match &self.work {
             Work::Block(block) => Some(block.clone()),
             Work::Range { file, len, block } => {
-                let bytes = BLOCK_BYTES.min(len - block * BLOCK_BYTES);
-                self.options.progress.bytes_done.fetch_add(bytes, Ordering::Relaxed);
+                self.progress(*len, *block);
                 read_block(file, *len, *block, self.options.max_record, &self.pool)?
+            }
+            Work::Quoted { file, len, place } => {
+                self.progress(*len, place.block);
+                read_quoted(file, *len, BLOCK_BYTES, place, self.options.max_record, &self.pool)?
             }
         };
         let Some(block) = block else { return Ok(report) };

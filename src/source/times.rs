@@ -36,6 +36,9 @@ pub(crate) fn times(column: &ArrayRef, format: &TimeFormat) -> Result<(ScalarBuf
         other => return Err(Error::usage(format!("the time field is of type {other}, which is no time"))),
     };
     let micros = micros.as_primitive::<TimestampMicrosecondType>();
+    if format.has_zone() && !matches!(column.data_type(), DataType::Timestamp(_, Some(_))) {
+        return Ok(collect(micros.iter().map(|local| local.and_then(|local| format.of_local(local)))));
+    }
     let values = micros.values().clone();
     let in_range = values.iter().all(|v| valid_range.contains(v));
     if in_range && micros.null_count() == 0 {

@@ -2,8 +2,9 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
+use windrow::format::FieldType;
 use windrow::query::{Engine, Format, MaxBad};
-use windrow::time::TimeFormat;
+use windrow::time::{TimeFormat, Zone};
 use windrow::{Error, Result};
 
 /// Keyed sliding windows over logs and Parquet, on one machine.
@@ -39,9 +40,41 @@ pub struct Replay {
     #[arg(long, value_name = "FIELD", help_heading = "Input")]
     pub time: Option<String>,
 
-    /// How the time is written: auto, epoch_s, epoch_ms, epoch_us, epoch_ns
-    #[arg(long, value_name = "FMT", default_value = "auto", value_parser = time_format, help_heading = "Input")]
+    /// How the time is written: auto, epoch_s, epoch_ms, epoch_us, epoch_ns, or a strftime pattern
+    #[arg(long, value_name = "FMT", default_value = "auto", help_heading = "Input")]
     pub time_format: TimeFormat,
+
+    /// Zone of times that carry none, such as Europe/Berlin [default: UTC]
+    #[arg(long, value_name = "TZ", allow_hyphen_values = true, help_heading = "Input")]
+    pub timezone: Option<Zone>,
+
+    /// Only records from this time on
+    #[arg(long, value_name = "T", help_heading = "Input")]
+    pub from: Option<String>,
+
+    /// Only records before this time
+    #[arg(long, value_name = "T", help_heading = "Input")]
+    pub to: Option<String>,
+
+    /// Type of a field of a text format: text, integer, float, boolean or timestamp [default: by the first records]
+    #[arg(long = "type", value_name = "FIELD:TYPE", value_parser = field_type, help_heading = "Input")]
+    pub types: Vec<(String, FieldType)>,
+
+    /// What separates the fields of csv and tsv; \\t or tab is a tab [default: the format's own]
+    #[arg(long, value_name = "C", value_parser = delimiter, help_heading = "Input")]
+    pub delimiter: Option<u8>,
+
+    /// What stands around quoted fields of csv and tsv, or none [default: \"]
+    #[arg(long, value_name = "C", value_parser = quote, help_heading = "Input")]
+    pub quote: Option<Quote>,
+
+    /// The first record of csv and tsv is no header; fields are called c1, c2, ...
+    #[arg(long, help_heading = "Input")]
+    pub no_header: bool,
+
+    /// Lines of --format regex: an expression whose named groups are the fields, '(?<ts>\\S+) (?<level>\\w+)'
+    #[arg(long, value_name = "REGEX", help_heading = "Input")]
+    pub pattern: Option<String>,
 
     /// A longer record is bad
     #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = size, help_heading = "Input")]
@@ -131,6 +164,12 @@ pub enum FormatName {
     Common,
     /// One JSON object per line
     Json,
+    /// Comma-separated values with a header
+    Csv,
+    /// Tab-separated values with a header, and Zeek logs
+    Tsv,
+    /// Lines by the regular expression of --pattern
+    Regex,
     /// Apache Parquet
     Parquet,
 }
@@ -142,6 +181,9 @@ impl From<FormatName> for Format {
             FormatName::Combined => Format::Combined,
             FormatName::Common => Format::Common,
             FormatName::Json => Format::Json,
+            FormatName::Csv => Format::Csv,
+            FormatName::Tsv => Format::Tsv,
+            FormatName::Regex => Format::Regex,
             FormatName::Parquet => Format::Parquet,
         }
     }
@@ -176,15 +218,34 @@ impl From<EngineName> for Engine {
     }
 }
 
-fn time_format(text: &str) -> Result<TimeFormat> {
-    Ok(match text {
-        "auto" => TimeFormat::Auto,
-        "epoch_s" => TimeFormat::EpochSeconds,
-        "epoch_ms" => TimeFormat::EpochMillis,
-        "epoch_us" => TimeFormat::EpochMicros,
-        "epoch_ns" => TimeFormat::EpochNanos,
-        _ => return Err(Error::usage("known are auto, epoch_s, epoch_ms, epoch_us and epoch_ns")),
-    })
+/// `--quote`: `None` if quotes mean nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Quote(pub Option<u8>);
+
+fn quote(text: &str) -> Result<Quote> {
+    match text {
+        "" | "none" => Ok(Quote(None)),
+        _ => byte(text).map(|b| Quote(Some(b))),
+    }
+}
+
+fn delimiter(text: &str) -> Result<u8> {
+    match text {
+        "\\t" | "tab" => Ok(b'\t'),
+        _ => byte(text),
+    }
+}
+
+fn byte(text: &str) -> Result<u8> {
+    match text.as_bytes() {
+        [byte] if !matches!(byte, b'\n' | b'\r') => Ok(*byte),
+        _ => Err(Error::usage("it must be one ASCII character other than a newline")),
+    }
+}
+
+fn field_type(text: &str) -> Result<(String, FieldType)> {
+    let (field, ty) = text.rsplit_once(':').ok_or_else(|| Error::usage("write FIELD:TYPE, such as bytes:float"))?;
+    Ok((field.to_owned(), ty.parse()?))
 }
 
 /// Bytes from `512MiB`, `1G`, `64k`, `1000`. Units without `i` are binary too, as memory is.

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use windrow::query::{Agg, Query, Rows, Window};
 use windrow::sink::{OutputFormat, Target};
+use windrow::time::{TimeFormat, Timestamp};
 use windrow::{Error, Result, sink};
 
 /// Runs the command.
@@ -58,6 +59,7 @@ fn query(args: &Replay, bad_lines: Option<&BadLines>) -> Result<Query> {
         .max_record(args.max_record)
         .threads(args.threads)
         .naive(args.naive)
+        .header(!args.no_header)
         .engine(args.engine.into());
     for key in args.key.iter().flat_map(|list| list.split(',')) {
         let key = key.trim();
@@ -73,6 +75,22 @@ fn query(args: &Replay, bad_lines: Option<&BadLines>) -> Result<Query> {
         for aggregate in Agg::parse_list(list)? {
             query = query.aggregate(aggregate);
         }
+    }
+    if let Some(zone) = &args.timezone {
+        query = query.timezone(zone.clone());
+    }
+    query = query.between(instant(args, "--from", &args.from)?, instant(args, "--to", &args.to)?);
+    for (field, ty) in &args.types {
+        query = query.field_type(field, *ty);
+    }
+    if let Some(delimiter) = args.delimiter {
+        query = query.delimiter(delimiter);
+    }
+    if let Some(quote) = args.quote {
+        query = query.quote(quote.0);
+    }
+    if let Some(pattern) = &args.pattern {
+        query = query.pattern(pattern);
     }
     if let Some(filter) = &args.filter {
         query = query.filter(filter);
@@ -93,6 +111,18 @@ fn query(args: &Replay, bad_lines: Option<&BadLines>) -> Result<Query> {
         });
     }
     Ok(query)
+}
+
+/// A time of day on the clock of `--timezone`, or an instant.
+fn instant(args: &Replay, flag: &str, text: &Option<String>) -> Result<Option<Timestamp>> {
+    let Some(text) = text else { return Ok(None) };
+    let format = args.timezone.iter().fold(TimeFormat::Auto, |format, zone| format.in_zone(zone.clone()));
+    match format.parse_bytes(text.as_bytes()).and_then(Timestamp::from_micros) {
+        Some(time) => Ok(Some(time)),
+        None => Err(Error::usage(format!(
+            "{flag}: {text:?} is not a time; write it like 2024-01-31T12:00:00Z or as seconds since 1970"
+        ))),
+    }
 }
 
 fn target(args: &Replay) -> Result<Target> {

@@ -7,6 +7,7 @@
 //! is linear in the line, whatever the line holds.
 
 use super::FieldId;
+use crate::format::columns::Place;
 use crate::time::AccessTimes;
 use memchr::{memchr, memchr2, memchr3};
 use std::ops::Range;
@@ -20,35 +21,6 @@ pub(super) struct Cut {
     pub(super) quoted: usize,
 }
 
-/// A stretch of the block's text; `start > end` says that the field is missing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) start: u32,
-    pub(super) end: u32,
-}
-
-impl Place {
-    pub(super) const MISSING: Place = Place { start: 1, end: 0 };
-
-    #[inline]
-    fn new(start: usize, end: usize) -> Place {
-        Place { start: start as u32, end: end as u32 }
-    }
-
-    /// The same, but missing if nothing is there: what stands between spaces cannot be an empty text.
-    #[inline]
-    fn unquoted(start: usize, end: usize) -> Place {
-        if start < end { Place::new(start, end) } else { Place::MISSING }
-    }
-
-    /// The place in the text, unless the field is missing or a lone `-`.
-    #[inline]
-    pub(super) fn value(self, text: &[u8]) -> Option<&[u8]> {
-        let value = text.get(self.start as usize..self.end as usize)?;
-        (value != b"-").then_some(value)
-    }
-}
-
 /// The fields of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fields([Place; 12]);
@@ -60,9 +32,11 @@ impl Default for Fields {
 }
 
 impl Fields {
+    /// The place of `field`, missing if a lone `-` stands there.
     #[inline]
-    pub(super) fn get(&self, field: FieldId) -> Place {
-        self.0[field.0]
+    pub(super) fn value(&self, field: FieldId, text: &[u8]) -> Place {
+        let place = self.0[field.0];
+        if place.text(text) == Some(b"-") { Place::MISSING } else { place }
     }
 
     #[inline]
@@ -92,9 +66,9 @@ pub(super) fn quick(
         if user <= identity || head[user] != b' ' {
             return None;
         }
-        fields.set(FieldId::HOST, Place::unquoted(pos, pos + host));
-        fields.set(FieldId::IDENTITY, Place::unquoted(pos + host + 1, pos + identity));
-        fields.set(FieldId::USER, Place::unquoted(pos + identity + 1, bracket - 1));
+        fields.set(FieldId::HOST, Place::unless_empty(pos, pos + host));
+        fields.set(FieldId::IDENTITY, Place::unless_empty(pos + host + 1, pos + identity));
+        fields.set(FieldId::USER, Place::unless_empty(pos + identity + 1, bracket - 1));
     }
     // `[10/Oct/2000:13:55:36 -0700] "`
     let stamp: &[u8; 30] = text.get(bracket..)?.first_chunk()?;

@@ -20,7 +20,7 @@
 mod columns;
 mod infer;
 mod lanes;
-mod number;
+pub(super) mod number;
 mod paths;
 mod scan;
 #[cfg(test)]
@@ -52,7 +52,7 @@ const MAX_HINTS: usize = 256;
 /// use windrow::format::{Decoder, Field, FieldType, TextBlock, Wanted, json::JsonDecoder};
 ///
 /// let field = |name: &str, ty| Field { name: name.to_owned(), ty };
-/// let wanted = Wanted { time: None, fields: vec![field("http.path", FieldType::Text), field("bytes", FieldType::Int64)] };
+/// let wanted = Wanted { fields: vec![field("http.path", FieldType::Text), field("bytes", FieldType::Int64)], ..Wanted::default() };
 /// let text = b"{\"http\":{\"path\":\"/a\"},\"bytes\":7}\n{\"bytes\":\n";
 /// let block = TextBlock { data: text.into(), start: 0, end: text.len(), offset: 0, max_record: 1 << 24 };
 ///
@@ -95,12 +95,11 @@ impl JsonDecoder {
         }
         let mut fields = Vec::with_capacity(wanted.fields.len());
         for field in &wanted.fields {
-            let format = wanted.time.as_ref().filter(|t| t.name == field.name).map(|t| t.format.clone());
             fields.push(Wish {
                 path: paths.add(&field.name)?,
                 name: field.name.clone(),
                 ty: field.ty,
-                format: format.unwrap_or_default(),
+                format: wanted.format_of(&field.name),
             });
         }
         paths.finish();

@@ -84,7 +84,7 @@ pub(super) fn whole(text: &[u8]) -> Whole {
 
 /// The number token `start..end` of `data`, exactly rounded; `None` beyond the largest double.
 #[inline(always)]
-pub(super) fn float(data: &[u8], start: usize, end: usize) -> Option<f64> {
+pub(in crate::format) fn float(data: &[u8], start: usize, end: usize) -> Option<f64> {
     let negative = data[start] == b'-';
     let first = start + usize::from(negative);
     let sign = if negative { -1.0 } else { 1.0 };
@@ -96,7 +96,7 @@ pub(super) fn float(data: &[u8], start: usize, end: usize) -> Option<f64> {
         let point = first + whole + 1;
         // At most 8 + 7 digits: the mantissa and the power are exact, so that one division rounds correctly.
         let fraction = end.wrapping_sub(point);
-        if data[point - 1] == b'.'
+        if data.get(point - 1) == Some(&b'.')
             && (1..=7).contains(&fraction)
             && lanes::digits(data, point) == fraction
             && let Some(low) = short(data, point, fraction)

@@ -24,7 +24,7 @@ enum Cell {
 fn wanted(time: Option<&str>, fields: &[(&str, FieldType)]) -> Wanted {
     let field = |&(name, ty): &(&str, FieldType)| Field { name: name.to_owned(), ty };
     let time = time.map(|name| TimeField { name: name.to_owned(), format: TimeFormat::Auto });
-    Wanted { time, fields: fields.iter().map(field).collect() }
+    Wanted { time, fields: fields.iter().map(field).collect(), ..Wanted::default() }
 }
 
 fn block(text: &[u8]) -> TextBlock {

@@ -34,7 +34,7 @@ pub fn fields(names: &[&str], pick: u8) -> Vec<Field> {
 
 /// A wish for `fields` and, if `time` names one, the event time.
 pub fn wanted(time: Option<(&str, TimeFormat)>, fields: Vec<Field>) -> Wanted {
-    Wanted { time: time.map(|(name, format)| TimeField { name: name.to_owned(), format }), fields }
+    Wanted { time: time.map(|(name, format)| TimeField { name: name.to_owned(), format }), fields, ..Wanted::default() }
 }
 
 /// `text` as a block that begins at byte `offset` of the input. `skip` bytes of rubbish stand before it.

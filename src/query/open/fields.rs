@@ -1,0 +1,110 @@
+//! The fields of an input as a plan is bound to them.
+
+use crate::format::FieldType;
+use crate::query::plan::{Fields, timestamp_type};
+use crate::{Error, Result};
+use arrow_schema::{DataType, Schema};
+
+/// Columns of Parquet and record batches.
+pub(super) struct ArrowFields<'a>(pub(super) &'a Schema);
+
+impl Fields for ArrowFields<'_> {
+    fn key(&self, field: &str) -> Option<DataType> {
+        self.value(field)
+    }
+    fn value(&self, field: &str) -> Option<DataType> {
+        self.0.field_with_name(field).ok().map(|f| f.data_type().clone())
+    }
+    fn names(&self) -> Vec<String> {
+        self.0.fields().iter().map(|f| f.name().clone()).collect()
+    }
+}
+
+/// Fields of a text format.
+#[derive(Debug, Default)]
+pub(super) struct TextFields {
+    pub(super) fields: Vec<(String, FieldType)>,
+    /// Whether a field that is not listed may still come: then it is a float, the type that serves every aggregate.
+    pub(super) open: bool,
+    /// Whether text carries the marks of JSON.
+    pub(super) marked: bool,
+}
+
+const ACCESS_FIELDS: [&str; 12] = [
+    "host",
+    "identity",
+    "user",
+    "time",
+    "request",
+    "method",
+    "path",
+    "protocol",
+    "status",
+    "bytes",
+    "referer",
+    "user_agent",
+];
+
+impl TextFields {
+    /// Those of access logs.
+    pub(super) fn access() -> TextFields {
+        let ty = |field: &str| match field {
+            "status" | "bytes" => FieldType::Int64,
+            "time" => FieldType::Timestamp,
+            _ => FieldType::Text,
+        };
+        let fields = ACCESS_FIELDS.iter().map(|f| ((*f).to_owned(), ty(f))).collect();
+        TextFields { fields, ..TextFields::default() }
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.fields.iter().any(|(n, _)| n == name)
+    }
+
+    pub(super) fn field_type(&self, name: &str) -> FieldType {
+        self.fields.iter().find(|(n, _)| n == name).map_or(FieldType::Float64, |(_, t)| *t)
+    }
+
+    /// Types that were said, which win over those found out.
+    ///
+    /// # Errors
+    /// A field that there is not.
+    pub(super) fn override_types(&mut self, types: &[(String, FieldType)]) -> Result<()> {
+        for (name, ty) in types {
+            match self.fields.iter_mut().find(|(n, _)| n == name) {
+                Some(field) => field.1 = *ty,
+                None if self.open => self.fields.push((name.clone(), *ty)),
+                None => {
+                    let error = crate::query::plan::unknown(name, self);
+                    return Err(Error::usage(format!("--type {name}: {error}")));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn arrow_type(ty: FieldType) -> DataType {
+    match ty {
+        FieldType::Text => DataType::BinaryView,
+        FieldType::Int64 => DataType::Int64,
+        FieldType::Float64 => DataType::Float64,
+        FieldType::Boolean => DataType::Boolean,
+        FieldType::Timestamp => timestamp_type(),
+    }
+}
+
+impl Fields for TextFields {
+    fn key(&self, field: &str) -> Option<DataType> {
+        self.value(field).map(|_| DataType::BinaryView)
+    }
+    fn value(&self, field: &str) -> Option<DataType> {
+        (self.open || self.has(field)).then(|| arrow_type(self.field_type(field)))
+    }
+    fn names(&self) -> Vec<String> {
+        self.fields.iter().map(|(n, _)| n.clone()).collect()
+    }
+    fn marked(&self) -> bool {
+        self.marked
+    }
+}

@@ -1,0 +1,188 @@
+//! Opening an input: which format it is, which fields it has, and the reader that yields the plan's columns.
+
+mod detect;
+mod fields;
+mod text;
+
+use super::plan::{Fields, Plan, Request, unknown};
+use super::{Input, Options};
+use crate::format::FieldType;
+use crate::format::csv::Dialect;
+use crate::source::batches::{BatchReader, Columns, position};
+use crate::source::parquet::{ParquetFile, ParquetReader, not_parquet};
+use crate::source::text::{TextInput, TextReader};
+use crate::source::{InputFile, Magic, Progress, ReadOptions, Reader, expand};
+use crate::{Error, Result};
+use arrow_schema::SchemaRef;
+use detect::detect;
+use fields::ArrowFields;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// The format of an input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// Found out from the file name and the first records.
+    #[default]
+    Auto,
+    /// NCSA combined access logs, as Apache and nginx write them.
+    Combined,
+    /// NCSA common access logs.
+    Common,
+    /// One JSON object per line.
+    Json,
+    /// Comma-separated values with a header.
+    Csv,
+    /// The same, separated by tabs; also the logs that Zeek writes.
+    Tsv,
+    /// Lines by a regular expression: [`Query::pattern`](super::Query::pattern).
+    Regex,
+    /// Apache Parquet.
+    Parquet,
+}
+
+impl Format {
+    /// The name as `--format` takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Format::Auto => "auto",
+            Format::Combined => "combined",
+            Format::Common => "common",
+            Format::Json => "json",
+            Format::Csv => "csv",
+            Format::Tsv => "tsv",
+            Format::Regex => "regex",
+            Format::Parquet => "parquet",
+        }
+    }
+}
+
+/// Fields that are taken for the event time if none is named, in this order.
+const TIME_FIELDS: [&str; 6] = ["ts", "time", "timestamp", "@timestamp", "eventTime", "date"];
+
+/// How text is laid out, as far as options say so.
+#[derive(Debug, Clone)]
+pub(crate) struct Layouts {
+    pub(crate) delimiter: Option<u8>,
+    /// `Some(None)`: quotes mean nothing.
+    pub(crate) quote: Option<Option<u8>>,
+    pub(crate) header: bool,
+    pub(crate) types: Vec<(String, FieldType)>,
+    pub(crate) pattern: Option<String>,
+}
+
+impl Default for Layouts {
+    fn default() -> Layouts {
+        Layouts { delimiter: None, quote: None, header: true, types: Vec::new(), pattern: None }
+    }
+}
+
+impl Layouts {
+    /// The dialect of CSV or TSV.
+    fn dialect(&self, format: Format) -> Dialect {
+        let usual = if format == Format::Tsv { Dialect::TSV } else { Dialect::CSV };
+        Dialect { delimiter: self.delimiter.unwrap_or(usual.delimiter), quote: self.quote.unwrap_or(usual.quote) }
+    }
+}
+
+/// A bound plan and the reader of its columns.
+pub(crate) struct Opened {
+    pub(crate) plan: Plan,
+    pub(crate) reader: Box<dyn Reader>,
+    pub(crate) inputs: Vec<Option<PathBuf>>,
+    pub(crate) notes: Vec<String>,
+}
+
+pub(crate) fn open(
+    input: Input,
+    request: &Request<'_>,
+    options: &Options,
+    keep_bad: bool,
+    progress: &Arc<Progress>,
+) -> Result<Opened> {
+    let read = ReadOptions { max_record: options.max_record, keep_bad, progress: progress.clone() };
+    match input {
+        Input::Batches(schema, batches) => {
+            let plan = Plan::new(request, &ArrowFields(&schema))?;
+            let time = time_column(&plan, options, &schema)?;
+            let columns = Columns {
+                time: time
+                    .map(|name| Ok::<_, Error>((position(&schema, &name)?, options.time_format())))
+                    .transpose()?,
+                wanted: plan.columns.iter().map(|c| position(&schema, &c.name)).collect::<Result<_>>()?,
+            };
+            let reader = Box::new(BatchReader::new(batches, columns, read));
+            Ok(Opened { plan, reader, inputs: vec![None], notes: Vec::new() })
+        }
+        Input::Files(patterns) => {
+            let paths = expand(&patterns)?;
+            let Some(first) = paths.first() else {
+                return Err(Error::usage("no input is named"));
+            };
+            let total: u64 =
+                paths.iter().filter_map(|p| p.metadata().ok()).filter(|m| m.is_file()).map(|m| m.len()).sum();
+            progress.bytes_total.store(total, Ordering::Relaxed);
+            let inputs = paths.iter().map(|p| (p != Path::new("-")).then(|| p.clone())).collect();
+            let file = InputFile::open(first)?;
+            let mut notes = Vec::new();
+            let parquet =
+                options.format == Format::Parquet || options.format == Format::Auto && file.magic == Magic::Parquet;
+            if parquet {
+                if file.magic != Magic::Parquet {
+                    return Err(not_parquet(&file));
+                }
+                let file = ParquetFile::open(file)?;
+                let schema = file.schema().clone();
+                let plan = Plan::new(request, &ArrowFields(&schema))?;
+                let time = time_column(&plan, options, &schema)?.map(|name| (name, options.time_format()));
+                let wanted = plan.columns.iter().map(|c| c.name.clone()).collect();
+                let reader = Box::new(ParquetReader::new(paths, file, time, wanted, read));
+                return Ok(Opened { plan, reader, inputs, notes });
+            }
+            let mut file = TextInput::new(file, &read)?;
+            let sample = file.sample(&read)?;
+            if sample.is_none() && options.format != Format::Regex && paths.len() > 1 {
+                // An input without records says nothing of the format and adds nothing to the answer.
+                return open(Input::Files(paths[1..].to_vec()), request, options, keep_bad, progress);
+            }
+            let layouts = &options.layouts;
+            let (format, dialect) = match options.format {
+                Format::Auto => detect(&file, sample.as_ref(), layouts, &mut notes)?,
+                format => (format, layouts.dialect(format)),
+            };
+            let text = text::Opened::new(format, dialect, sample.as_ref(), request, options, &mut notes)?;
+            let reader = Box::new(TextReader::new(paths, Some(file), text.decoder, text.must, read));
+            Ok(Opened { plan: text.plan, reader, inputs, notes })
+        }
+    }
+}
+
+/// Whether the query needs to know when records were.
+fn needs_time(plan: &Plan) -> bool {
+    plan.window.is_some() || plan.range.is_some()
+}
+
+fn no_time(names: &[String]) -> Error {
+    let mut message = "none of the fields is known to hold the time; name the one that does with --time".to_owned();
+    if !names.is_empty() {
+        message += &format!(" (the input has {})", names.iter().take(20).cloned().collect::<Vec<_>>().join(", "));
+    }
+    Error::usage(message)
+}
+
+/// The time column of columnar input, if the plan needs one.
+fn time_column(plan: &Plan, options: &Options, schema: &SchemaRef) -> Result<Option<String>> {
+    if !needs_time(plan) {
+        return Ok(None);
+    }
+    let names = ArrowFields(schema).names();
+    match &options.time {
+        Some(name) if names.contains(name) => Ok(Some(name.clone())),
+        Some(name) => Err(unknown(name, &ArrowFields(schema))),
+        None => {
+            let known = TIME_FIELDS.iter().find(|f| names.iter().any(|n| n == *f));
+            known.map(|f| Some((*f).to_owned())).ok_or_else(|| no_time(&names))
+        }
+    }
+}
