@@ -1,8 +1,8 @@
-//! How work is scheduled: pools of workers, and the rounds in which input is mapped and reduced.
+//! How work is scheduled: pools of workers, and the pipeline in which input is mapped and reduced.
 
-mod rounds;
+mod pipeline;
 
-pub(crate) use rounds::rounds;
+pub(crate) use pipeline::pipeline;
 
 use crate::{Error, Result};
 

@@ -1,4 +1,4 @@
-//! Running a bound query: rounds of map and reduce over the input, then the emission.
+//! Running a bound query: map and reduce over the input, then the emission.
 
 use super::emit::Emitter;
 use super::keys::{ByteRows, KeyRows, WordRows};
@@ -89,8 +89,8 @@ fn fold_keyed<K: KeyRows>(plan: &Arc<Plan>, reader: &mut dyn Reader, context: &m
     };
     let mut tally = Tally { next_line: vec![0; context.inputs.len().max(1)], ..Tally::default() };
     let mut joint = Joint::default();
-    engine::rounds(
-        16 * context.threads,
+    engine::pipeline(
+        reader.round(context.threads),
         |most| reader.tasks(most),
         |task| {
             let mut blocks = Vec::new();

@@ -68,6 +68,11 @@ pub(crate) trait Reader: Send {
     /// The next tasks, at most `most`; none at the end of the input.
     fn tasks(&mut self, most: usize) -> Result<Vec<Box<dyn Task>>>;
 
+    /// How many tasks make a round of work for `threads` workers: enough to be worth a look at every partition.
+    fn round(&self, threads: usize) -> usize {
+        16 * threads
+    }
+
     /// Called once after the last task: what only the whole input can tell.
     fn finish(&mut self) -> Result<()> {
         Ok(())

@@ -205,9 +205,12 @@ impl ParquetReader {
 }
 
 impl Reader for ParquetReader {
+    /// A row group is many blocks.
+    fn round(&self, threads: usize) -> usize {
+        2 * threads
+    }
+
     fn tasks(&mut self, most: usize) -> Result<Vec<Box<dyn Task>>> {
-        // A row group is many blocks: a few of them keep the workers busy.
-        let most = most.div_ceil(8).max(1);
         let mut tasks: Vec<Box<dyn Task>> = Vec::new();
         while tasks.len() < most {
             let Some((file, projection, group, first_row)) = &mut self.current else {
