@@ -180,7 +180,7 @@ mod tests {
                 pipeline(
                     round,
                     |most| {
-                        rayon::join(|| (), || std::thread::yield_now());
+                        rayon::join(|| (), std::thread::yield_now);
                         let part: Vec<usize> = (from..tasks.min(from + most)).collect();
                         from += part.len();
                         match failing {

@@ -75,7 +75,7 @@ proptest! {
     ) {
         const BATCHES: i64 = 60;
         let one = |value: i64| (1, value, value, value);
-        let batches: Vec<Vec<(Option<i64>, (i64, i64, i64, i64))>> = (0..BATCHES)
+        let batches: Vec<Vec<_>> = (0..BATCHES)
             .map(|at| records.iter().filter(|r| r.0 == at).map(|r| (r.1, one(r.2))).collect())
             .collect();
         let all = reduce_by_key_and_window(
