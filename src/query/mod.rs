@@ -37,7 +37,10 @@ pub(crate) mod text;
 #[cfg(test)]
 mod twin;
 
-pub use agg::{Agg, avg, count, count_if, count_of, custom, max, min, sum};
+pub use agg::{
+    Agg, approx_distinct, avg, count, count_if, count_of, custom, distinct, first, last, max, min, quantile, stddev,
+    sum, var,
+};
 pub use aggregates::{Aggregate, Value};
 pub use exec::MaxBad;
 pub use open::Format;

@@ -168,7 +168,7 @@ fn wanted(plan: &Plan, time: Option<TimeField>, type_of: &dyn Fn(&str, bool) -> 
 
 /// The time field of a text format, if the plan needs one.
 fn wanted_time(plan: &Plan, name: Option<String>, options: &Options, fields: &dyn Fields) -> Result<Option<TimeField>> {
-    if plan.window.is_none() {
+    if !plan.uses_time() {
         return Ok(None);
     }
     let Some(name) = name else { return Err(no_time(&fields.names())) };
@@ -185,7 +185,7 @@ fn no_time(names: &[String]) -> Error {
 
 /// The time column of columnar input, if the plan needs one.
 fn time_column(plan: &Plan, options: &Options, schema: &SchemaRef) -> Result<Option<String>> {
-    if plan.window.is_none() {
+    if !plan.uses_time() {
         return Ok(None);
     }
     let names = ArrowFields(schema).names();

@@ -4,14 +4,18 @@
 
 use super::agg::{Agg, AggKind};
 use super::aggregates::{
-    Column, Columns, CountIf, CustomOutput, Erased, Extreme, FloatSum, IntSum, Nulls, TextExtreme, ordered_floats,
+    Column, Columns, CountIf, Coupons, CustomOutput, Distinct, Edge, EdgeText, Erased, Extreme, FloatSum, IntSum,
+    Moments, Nulls, Quantiles, TextExtreme, ordered_floats,
 };
 use super::expr::{Expr, Predicate};
+use super::keys::{ByteRows, WordRows};
 use super::map::Piece;
 use super::text::is_text;
 use crate::core::window::WindowSpec;
 use crate::{Error, Result};
-use arrow_array::{ArrayRef, BooleanArray};
+use arrow_array::cast::AsArray;
+use arrow_array::types::Float64Type;
+use arrow_array::{ArrayRef, BooleanArray, Int64Array};
 use arrow_cast::cast;
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use std::sync::Arc;
@@ -53,6 +57,10 @@ enum Source {
     Number(usize, DataType),
     /// Column of the input, floats as words that order.
     Ordered(usize),
+    /// Column of the input, floats as their bits, everything else as `Int64`.
+    Word(usize),
+    /// The event time.
+    Time,
     /// Condition of the plan.
     Condition(usize),
 }
@@ -68,21 +76,84 @@ enum Primitive {
     Max,
     TextMin,
     TextMax,
+    Distinct,
+    TextDistinct,
+    Coupons,
+    Quantiles,
+    Moments,
+    First,
+    Last,
+    TextFirst,
+    TextLast,
     Custom(usize),
 }
 
 /// One output column: how it follows from the primitives.
 pub(crate) enum Output {
     Records,
-    Values { nulls: usize },
-    CountIf { count: usize },
-    IntSum { sum: usize, nulls: usize, name: String },
-    FloatSum { sum: usize, nulls: usize },
-    IntAvg { sum: usize, nulls: usize },
-    FloatAvg { sum: usize, nulls: usize },
-    Extreme { state: usize, nulls: usize, min: bool, float: bool },
-    TextExtreme { state: usize, marked: bool },
-    Custom { state: usize, output: Box<dyn CustomOutput>, data_type: DataType },
+    Values {
+        nulls: usize,
+    },
+    CountIf {
+        count: usize,
+    },
+    IntSum {
+        sum: usize,
+        nulls: usize,
+        name: String,
+    },
+    FloatSum {
+        sum: usize,
+        nulls: usize,
+    },
+    IntAvg {
+        sum: usize,
+        nulls: usize,
+    },
+    FloatAvg {
+        sum: usize,
+        nulls: usize,
+    },
+    Extreme {
+        state: usize,
+        nulls: usize,
+        min: bool,
+        float: bool,
+    },
+    TextExtreme {
+        state: usize,
+        marked: bool,
+    },
+    Distinct {
+        state: usize,
+        approximate: bool,
+    },
+    /// `whole`: of integers, so that what stands for a bucket is one.
+    Quantile {
+        state: usize,
+        nulls: usize,
+        q: f64,
+        whole: bool,
+    },
+    Moment {
+        state: usize,
+        root: bool,
+    },
+    Edge {
+        state: usize,
+        first: bool,
+        float: bool,
+    },
+    TextEdge {
+        state: usize,
+        first: bool,
+        marked: bool,
+    },
+    Custom {
+        state: usize,
+        output: Box<dyn CustomOutput>,
+        data_type: DataType,
+    },
 }
 
 /// A condition with the columns it reads.
@@ -176,7 +247,10 @@ impl Plan {
         }
         for agg in request.aggregates {
             let (field_output, data_type) = plan.output(agg, fields)?;
-            let nullable = !matches!(field_output, Output::Records | Output::Values { .. } | Output::CountIf { .. });
+            let nullable = !matches!(
+                field_output,
+                Output::Records | Output::Values { .. } | Output::CountIf { .. } | Output::Distinct { .. }
+            );
             plan.outputs.push(field_output);
             output.push(Field::new(agg.name(), data_type, nullable));
         }
@@ -190,6 +264,11 @@ impl Plan {
         }
         plan.schema = Arc::new(Schema::new(output));
         Ok(plan)
+    }
+
+    /// Whether any part of the query looks at event times.
+    pub(crate) fn uses_time(&self) -> bool {
+        self.window.is_some() || self.primitives.iter().any(|(_, sources)| sources.contains(&Source::Time))
     }
 
     /// How time is cut, or `None` for one global pane.
@@ -218,6 +297,15 @@ impl Plan {
                 Primitive::Max => Box::<Extreme<false>>::default(),
                 Primitive::TextMin => Box::new(TextExtreme::new(true)),
                 Primitive::TextMax => Box::new(TextExtreme::new(false)),
+                Primitive::Distinct => Box::new(Distinct::<WordRows>::new()),
+                Primitive::TextDistinct => Box::new(Distinct::<ByteRows>::new()),
+                Primitive::Coupons => Box::<Coupons>::default(),
+                Primitive::Quantiles => Box::<Quantiles>::default(),
+                Primitive::Moments => Box::<Moments>::default(),
+                Primitive::First => Box::<Edge<true, i64>>::default(),
+                Primitive::Last => Box::<Edge<false, i64>>::default(),
+                Primitive::TextFirst => Box::<Edge<true, EdgeText>>::default(),
+                Primitive::TextLast => Box::<Edge<false, EdgeText>>::default(),
                 Primitive::Custom(i) => self.custom[*i].column(),
             }
         };
@@ -242,6 +330,12 @@ impl Plan {
                         number(array, to).map_err(|e| Error::data(format!("{}: {e}", self.columns[*column].name)))?
                     }
                     Source::Ordered(column) => ordered_floats(&number(&piece.columns[*column], &DataType::Float64)?),
+                    Source::Word(column) if piece.columns[*column].data_type().is_floating() => {
+                        bits(&number(&piece.columns[*column], &DataType::Float64)?)
+                    }
+                    Source::Word(column) => number(&piece.columns[*column], &DataType::Int64)
+                        .map_err(|e| Error::data(format!("{}: {e}", self.columns[*column].name)))?,
+                    Source::Time => Arc::new(Int64Array::new(piece.times.clone(), None)),
                     Source::Condition(i) => Arc::new(self.conditions[*i].mask(piece)?),
                 };
                 made.push((source, array.clone()));
@@ -290,6 +384,19 @@ impl Plan {
     fn value(&mut self, name: &str, fields: &dyn Fields) -> Result<(usize, DataType)> {
         let data_type = fields.value(name).ok_or_else(|| unknown(name, fields))?;
         Ok((self.want(name, false), data_type))
+    }
+
+    /// The column `name`, which `agg` needs to be a number, and whether it is an integer.
+    fn number_value(&mut self, agg: &Agg, name: &str, fields: &dyn Fields) -> Result<(usize, bool)> {
+        let (column, data_type) = self.value(name, fields)?;
+        if !is_integer(&data_type) && !data_type.is_floating() {
+            let function = Agg { alias: None, ..agg.clone() }.name();
+            return Err(Error::usage(format!(
+                "{function}: {name} is {}, and this needs a number",
+                describe(&data_type)
+            )));
+        }
+        Ok((column, is_integer(&data_type)))
     }
 
     fn output(&mut self, agg: &Agg, fields: &dyn Fields) -> Result<(Output, DataType)> {
@@ -354,6 +461,52 @@ impl Plan {
                 );
                 (Output::Extreme { state, nulls, min, float }, data_type)
             }
+            AggKind::Distinct(name) | AggKind::ApproxDistinct(name) => {
+                let approximate = matches!(agg.kind, AggKind::ApproxDistinct(_));
+                let (column, data_type) = self.value(name, fields)?;
+                if !is_countable(&data_type) {
+                    let function = if approximate { "approx_distinct" } else { "distinct" };
+                    return Err(Error::usage(format!("{function}({name}): {name} is {}", describe(&data_type))));
+                }
+                let primitive = match (approximate, is_text(&data_type)) {
+                    (true, _) => Primitive::Coupons,
+                    (false, true) => Primitive::TextDistinct,
+                    (false, false) => Primitive::Distinct,
+                };
+                let state = self.primitive(primitive, vec![Source::Plain(column)]);
+                (Output::Distinct { state, approximate }, DataType::Int64)
+            }
+            AggKind::Quantile(name, q, _) => {
+                if !(0.0..=1.0).contains(q) {
+                    return Err(Error::usage(format!("quantile({name}, {q}): {q} is not a number from 0 to 1")));
+                }
+                let (column, whole) = self.number_value(agg, name, fields)?;
+                let nulls = self.primitive(Primitive::Nulls, vec![Source::Plain(column)]);
+                let state = self.primitive(Primitive::Quantiles, vec![Source::Number(column, DataType::Float64)]);
+                (Output::Quantile { state, nulls, q: *q, whole }, DataType::Float64)
+            }
+            AggKind::Var(name) | AggKind::Stddev(name) => {
+                let (column, _) = self.number_value(agg, name, fields)?;
+                let state = self.primitive(Primitive::Moments, vec![Source::Number(column, DataType::Float64)]);
+                (Output::Moment { state, root: matches!(agg.kind, AggKind::Stddev(_)) }, DataType::Float64)
+            }
+            AggKind::First(name) | AggKind::Last(name) => {
+                let (column, data_type) = self.value(name, fields)?;
+                let first = matches!(agg.kind, AggKind::First(_));
+                if is_text(&data_type) {
+                    let primitive = if first { Primitive::TextFirst } else { Primitive::TextLast };
+                    let state = self.primitive(primitive, vec![Source::Plain(column), Source::Time]);
+                    return Ok((Output::TextEdge { state, first, marked: fields.marked() }, DataType::Utf8));
+                }
+                let float = data_type.is_floating();
+                if !float && !is_word_like(&data_type) {
+                    let function = if first { "first" } else { "last" };
+                    return Err(Error::usage(format!("{function}({name}): {name} is {}", describe(&data_type))));
+                }
+                let primitive = if first { Primitive::First } else { Primitive::Last };
+                let state = self.primitive(primitive, vec![Source::Word(column), Source::Time]);
+                (Output::Edge { state, first, float }, data_type)
+            }
             AggKind::Custom { inputs, aggregate, .. } => {
                 let columns =
                     inputs.iter().map(|name| Ok(Source::Plain(self.value(name, fields)?.0))).collect::<Result<_>>()?;
@@ -379,6 +532,20 @@ fn number(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     let options = arrow_cast::CastOptions { safe: false, ..Default::default() };
     arrow_cast::cast_with_options(&narrow, to, &options)
         .map_err(|e| Error::data(format!("a value does not fit 64 bits, which is what windrow computes with: {e}")))
+}
+
+/// Floats as their bits.
+fn bits(column: &ArrayRef) -> ArrayRef {
+    let words: Int64Array = column.as_primitive::<Float64Type>().unary(|v| v.to_bits() as i64);
+    Arc::new(words)
+}
+
+/// Whether values of this type can be told apart as keys are.
+fn is_countable(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Dictionary(_, values) => is_countable(values),
+        other => is_text(other) || other.is_floating() || is_word_like(other),
+    }
 }
 
 fn is_integer(data_type: &DataType) -> bool {

@@ -71,7 +71,8 @@ pub struct Replay {
     #[arg(long, value_name = "D", requires = "window", allow_hyphen_values = true, help_heading = "Query")]
     pub offset: Option<String>,
 
-    /// Aggregates: count, count(x), count_if(EXPR), sum(x), avg(x), min(x), max(x), each with `as NAME` [default: count]
+    /// Aggregates: count, count(x), count_if(EXPR), sum(x), avg(x), min(x), max(x), stddev(x), var(x), first(x), last(x),
+    /// distinct(x), approx_distinct(x), p50(x), p90(x), p99(x), quantile(x, 0.75), each with `as NAME` [default: count]
     #[arg(long, value_name = "LIST", help_heading = "Query")]
     pub agg: Vec<String>,
 

@@ -89,7 +89,7 @@ impl ColumnTables {
     pub(crate) fn new(columns: &Columns, slides: bool) -> Self {
         let table = |c: &dyn Column| match c.sliding() {
             Sliding::Suffix if slides => Table::Suffix { suffix: c.empty(), front: c.empty() },
-            _ => Table::Inverse(c.empty()),
+            _ => Table::Inverse(c.table()),
         };
         ColumnTables { tables: columns.columns.iter().map(|c| table(&**c)).collect() }
     }
