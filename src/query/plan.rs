@@ -7,9 +7,12 @@ use super::aggregates::{
     Column, Columns, CountIf, Coupons, CustomOutput, Distinct, Edge, EdgeText, Erased, Extreme, FloatSum, IntSum,
     Moments, Nulls, Quantiles, TextExtreme, ordered_floats,
 };
+use super::emit::inner_schema;
 use super::expr::{Expr, Predicate};
+use super::having::Having;
 use super::keys::{ByteRows, WordRows};
 use super::map::Piece;
+pub(crate) use super::names::similar;
 use super::text::is_text;
 use crate::core::window::WindowSpec;
 use crate::{Error, Result};
@@ -182,6 +185,7 @@ pub(crate) struct Plan {
     /// Whether key text carries the marks of JSON.
     pub(crate) marked_keys: bool,
     pub(crate) filter: Option<Condition>,
+    pub(crate) having: Option<Having>,
     conditions: Vec<Condition>,
     primitives: Vec<(Primitive, Vec<Source>)>,
     custom: Vec<Arc<dyn Erased>>,
@@ -198,6 +202,7 @@ pub(crate) struct Request<'a> {
     pub(crate) window: Option<WindowSpec>,
     pub(crate) aggregates: &'a [Agg],
     pub(crate) filter: Option<&'a str>,
+    pub(crate) having: Option<&'a str>,
     pub(crate) naive: bool,
 }
 
@@ -220,6 +225,7 @@ impl Plan {
             word_key: false,
             marked_keys: fields.marked(),
             filter: None,
+            having: None,
             conditions: Vec::new(),
             primitives: Vec::new(),
             custom: Vec::new(),
@@ -263,6 +269,7 @@ impl Plan {
             }
         }
         plan.schema = Arc::new(Schema::new(output));
+        plan.having = request.having.map(|text| Having::new(text, &inner_schema(&plan))).transpose()?;
         Ok(plan)
     }
 
@@ -360,11 +367,6 @@ impl Plan {
     fn condition(&mut self, text: &str, fields: &dyn Fields) -> Result<Condition> {
         let expr = Expr::parse(text)?;
         let columns = expr.fields();
-        for name in &columns {
-            if fields.value(name).is_none() {
-                return Err(unknown(name, fields));
-            }
-        }
         let predicate = expr.bind(&|name| fields.value(name), &fields.names())?;
         Ok(Condition { predicate, columns: columns.iter().map(|name| self.want(name, false)).collect() })
     }
@@ -590,35 +592,4 @@ pub(crate) fn unknown(name: &str, fields: &dyn Fields) -> Error {
         message += &format!("; it has {}{more}", names.iter().take(20).cloned().collect::<Vec<_>>().join(", "));
     }
     Error::usage(message)
-}
-
-/// The names that differ from `name` by case or by at most a third of its letters, closest first.
-pub(crate) fn similar(name: &str, names: &[String]) -> Vec<String> {
-    let wanted = name.to_lowercase();
-    let mut close: Vec<(usize, &String)> = names
-        .iter()
-        .map(|n| (distance(&wanted, &n.to_lowercase()), n))
-        .filter(|(d, _)| *d <= wanted.chars().count() / 3)
-        .collect();
-    close.sort();
-    close.into_iter().take(3).map(|(_, n)| n.clone()).collect()
-}
-
-/// Levenshtein's distance, two neighbours that changed places counting once.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
-    for i in 0..a.len() {
-        let mut row = vec![i + 1];
-        for j in 0..b.len() {
-            let change = rows[i][j] + usize::from(a[i] != b[j]);
-            let mut least = change.min(rows[i][j + 1] + 1).min(row[j] + 1);
-            if i > 0 && j > 0 && a[i] == b[j - 1] && a[i - 1] == b[j] {
-                least = least.min(rows[i - 1][j - 1] + 1);
-            }
-            row.push(least);
-        }
-        rows.push(row);
-    }
-    rows[a.len()][b.len()]
 }

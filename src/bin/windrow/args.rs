@@ -80,6 +80,10 @@ pub struct Replay {
     #[arg(long = "where", value_name = "EXPR", help_heading = "Query")]
     pub filter: Option<String>,
 
+    /// Only rows for which this SQL condition over the output's columns is true
+    #[arg(long, value_name = "EXPR", help_heading = "Query")]
+    pub having: Option<String>,
+
     /// Where the rows go, by ending .csv or .parquet [default: a table on a terminal, CSV into a pipe]
     #[arg(short, long, value_name = "PATH", help_heading = "Output")]
     pub output: Option<PathBuf>,
