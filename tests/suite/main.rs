@@ -2,8 +2,10 @@
 //!
 //! `semantics` runs the command line against SEMANTICS §5 and the contract of flags, `command` every flag with what it
 //! prints, `survive` what must not bring a run down, `columnar` Parquet and record batches, `library` the public API;
-//! `shared` runs cases and real logs where `WINDROW_SHARED` names them; `layering` holds the house in order.
+//! `aggregates` what the property of the engines leaves out; `shared` runs cases and real logs where `WINDROW_SHARED`
+//! names them; `layering` holds the house in order.
 
+mod aggregates;
 mod columnar;
 mod command;
 mod layering;

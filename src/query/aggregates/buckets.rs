@@ -82,6 +82,8 @@ pub(crate) struct Histogram {
 #[derive(Debug, Default)]
 struct Blocks {
     total: u64,
+    /// Blocks without a value.
+    empty: usize,
     /// `bucket / BLOCK` of each block, ascending.
     numbers: Vec<u16>,
     sums: Vec<u64>,
@@ -115,7 +117,8 @@ impl Histogram {
     pub(crate) fn remove(&mut self, bucket: u32, count: u32) {
         if let Some(blocks) = &mut self.many {
             blocks.remove(bucket, u64::from(count));
-            if blocks.total == 0 {
+            if blocks.total <= FEW as u64 / 3 {
+                self.few = blocks.list();
                 self.many = None;
             }
             return;
@@ -189,9 +192,11 @@ impl Blocks {
         if self.numbers.get(at) != Some(&number) {
             self.numbers.insert(at, number);
             self.sums.insert(at, 0);
+            self.empty += 1;
             self.counts.insert(at, [0; BLOCK as usize]);
         }
         self.total += count;
+        self.empty -= usize::from(self.sums[at] == 0);
         self.sums[at] += count;
         self.counts[at][(bucket % BLOCK) as usize] += count;
     }
@@ -201,6 +206,23 @@ impl Blocks {
         self.total -= count;
         self.sums[at] -= count;
         self.counts[at][(bucket % BLOCK) as usize] -= count;
+        self.empty += usize::from(self.sums[at] == 0);
+        // Some that are empty now and then may stay; values that wander off leave more.
+        if self.empty > FEW / 3 && 2 * self.empty > self.sums.len() {
+            let mut sums = self.sums.iter();
+            self.numbers.retain(|_| sums.next() != Some(&0));
+            let mut sums = self.sums.iter();
+            self.counts.retain(|_| sums.next() != Some(&0));
+            self.sums.retain(|sum| *sum != 0);
+            self.empty = 0;
+        }
+    }
+
+    /// Buckets and counts, which are small.
+    fn list(&self) -> Vec<(u32, u32)> {
+        let blocks = self.numbers.iter().zip(&self.counts);
+        let buckets = blocks.flat_map(|(number, counts)| (u32::from(*number) * BLOCK..).zip(counts));
+        buckets.filter(|(_, count)| **count > 0).map(|(bucket, count)| (bucket, *count as u32)).collect()
     }
 
     fn bucket_at(&self, rank: u64) -> u32 {

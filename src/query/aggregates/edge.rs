@@ -55,13 +55,14 @@ pub(crate) struct Edge<const FIRST: bool, V> {
     /// The time of the value; [`Self::NONE`] where there is none.
     times: Vec<i64>,
     values: Vec<V>,
-    /// Bytes of values on the heap, shared ones counted where they first came in.
+    /// Bytes of values on the heap. A table has none of its own: it shares those of its cells.
     heap: usize,
+    table: bool,
 }
 
 impl<const FIRST: bool, V> Default for Edge<FIRST, V> {
     fn default() -> Self {
-        Edge { times: Vec::new(), values: Vec::new(), heap: 0 }
+        Edge { times: Vec::new(), values: Vec::new(), heap: 0, table: false }
     }
 }
 
@@ -89,6 +90,10 @@ impl<const FIRST: bool, V: EdgeValue> Edge<FIRST, V> {
 
 impl<const FIRST: bool, V: EdgeValue> Column for Edge<FIRST, V> {
     column_basics!(|_: &Self| Self::default());
+
+    fn table(&self) -> Box<dyn Column> {
+        Box::new(Edge::<FIRST, V> { table: true, ..Self::default() })
+    }
 
     fn sliding(&self) -> Sliding {
         Sliding::Suffix
@@ -122,7 +127,9 @@ impl<const FIRST: bool, V: EdgeValue> Column for Edge<FIRST, V> {
 
     fn fold(&mut self, at: &[u32], other: &dyn Column, range: Range<usize>) {
         let other = same::<Self>(other);
-        self.heap += other.heap * range.len() / other.times.len().max(1);
+        if !self.table {
+            self.heap += other.heap * range.len() / other.times.len().max(1);
+        }
         for (at, from) in at.iter().zip(range) {
             let known = &mut self.times[*at as usize];
             if Self::replaces(other.times[from], *known) {
