@@ -5,9 +5,10 @@
 //! 1/129 = 0.78 % away from any in it. Zero is a bucket of its own, so are both infinities and NaN, which is last.
 //! Numbers below the smallest normal one are scaled up, so they are as exact as the others.
 //!
-//! A [`Histogram`] is a short sorted list, or, of more than [`FEW`] buckets, a sorted list of blocks of 32 buckets with
-//! their sums, so that an update costs a search among some ten blocks, and a rank the walk over the sums from its
-//! nearer end and over one block.
+//! A *word* is a bucket and a count in four bytes. A [`Histogram`] is a sorted list of words, or, of more than [`FEW`]
+//! buckets, a sorted list of blocks of 32 buckets with their sums, so that an update costs a search among some ten
+//! blocks, and a rank the walk over the sums from its nearer end and over one block. A million groups of a few dozen
+//! values each take some 200 bytes each.
 
 /// Bits of the mantissa that a bucket's number drops.
 const DROPPED: u32 = 46;
@@ -21,11 +22,34 @@ const ZERO: u32 = 1 << 18;
 /// The bucket of NaN, the last.
 const NAN: u32 = ZERO + INFINITE + 1;
 /// Bits that hold any bucket.
-pub(crate) const BUCKET_BITS: u32 = 19;
+const BUCKET_BITS: u32 = 19;
+/// Bits of a word's count, less one; the bucket stands above them.
+const COUNT_BITS: u32 = 32 - BUCKET_BITS;
+/// The greatest count of a word.
+const COUNTS: u32 = 1 << COUNT_BITS;
+
+/// The word of one value.
+#[inline]
+pub(crate) fn word_of(value: f64) -> u32 {
+    bucket_of(value) << COUNT_BITS
+}
+
+/// The bucket and count of a word.
+#[inline]
+fn parts(word: u32) -> (u32, u32) {
+    (word >> COUNT_BITS, word % COUNTS + 1)
+}
+
+/// The word of two words' values, if they share their bucket and one word holds both.
+#[inline]
+pub(crate) fn join(a: u32, b: u32) -> Option<u32> {
+    let ((bucket, n), (other, m)) = (parts(a), parts(b));
+    (bucket == other && n + m <= COUNTS).then(|| a + m)
+}
 
 /// The bucket of a value; buckets ascend with their values.
 #[inline]
-pub(crate) fn bucket_of(value: f64) -> u32 {
+fn bucket_of(value: f64) -> u32 {
     let magnitude = value.abs();
     let bits = magnitude.to_bits();
     let number = if bits >= f64::MIN_POSITIVE.to_bits() {
@@ -66,7 +90,7 @@ pub(crate) fn value_of(bucket: u32) -> f64 {
 }
 
 /// More buckets than this are kept as blocks. Tiny under test, so that tests have blocks.
-const FEW: usize = if cfg!(test) { 3 } else { 32 };
+const FEW: usize = if cfg!(test) { 3 } else { 128 };
 
 /// Buckets of a block.
 const BLOCK: u32 = 32;
@@ -74,8 +98,8 @@ const BLOCK: u32 = 32;
 /// How many values lie in each bucket.
 #[derive(Debug, Default)]
 pub(crate) struct Histogram {
-    /// Bucket and count, ascending; empty if there are blocks.
-    few: Vec<(u32, u32)>,
+    /// Ascending words of different buckets; none if there are blocks.
+    few: Vec<u32>,
     many: Option<Box<Blocks>>,
 }
 
@@ -91,43 +115,67 @@ struct Blocks {
 }
 
 impl Histogram {
-    /// Adds `count` values of `bucket`.
+    /// Adds the values of ascending words.
     #[inline]
-    pub(crate) fn add(&mut self, bucket: u32, count: u32) {
-        if let Some(blocks) = &mut self.many {
-            return blocks.add(bucket, u64::from(count));
-        }
-        let at = self.few.partition_point(|(b, _)| *b < bucket);
-        if let Some((_, n)) = self.few.get_mut(at).filter(|(b, _)| *b == bucket)
-            && let Some(sum) = n.checked_add(count)
+    pub(crate) fn add(&mut self, words: &[u32]) {
+        // Full words may share their bucket.
+        if self.few.is_empty()
+            && self.many.is_none()
+            && words.len() <= FEW
+            && words.iter().all(|word| parts(*word).1 < COUNTS)
         {
-            *n = sum;
-        } else if self.few.len() < FEW && self.few.get(at).is_none_or(|(b, _)| *b != bucket) {
-            self.few.insert(at, (bucket, count));
+            self.few.extend_from_slice(words);
         } else {
-            let mut blocks = Box::<Blocks>::default();
-            std::mem::take(&mut self.few).into_iter().for_each(|(b, n)| blocks.add(b, u64::from(n)));
-            blocks.add(bucket, u64::from(count));
-            self.many = Some(blocks);
+            words.iter().for_each(|word| self.add_word(*word));
         }
     }
 
-    /// Takes away `count` values of `bucket`, which were added before.
-    #[inline]
-    pub(crate) fn remove(&mut self, bucket: u32, count: u32) {
+    fn add_word(&mut self, word: u32) {
+        let (bucket, count) = parts(word);
         if let Some(blocks) = &mut self.many {
-            blocks.remove(bucket, u64::from(count));
-            if blocks.total <= FEW as u64 / 3 {
-                self.few = blocks.list();
-                self.many = None;
-            }
-            return;
+            return blocks.add(bucket, count.into());
         }
-        let at = self.few.partition_point(|(b, _)| *b < bucket);
-        if let Some((_, n)) = self.few.get_mut(at) {
-            *n -= count;
-            if *n == 0 {
-                self.few.remove(at);
+        let at = self.find(bucket);
+        let known = self.few.get(at).copied().filter(|known| known >> COUNT_BITS == bucket);
+        match known.map(|known| join(known, word)) {
+            Some(Some(both)) => {
+                self.few[at] = both;
+                return;
+            }
+            None if self.few.len() < FEW => return self.few.insert(at, word),
+            _ => {}
+        }
+        let mut blocks = Box::<Blocks>::default();
+        for (bucket, count) in std::mem::take(&mut self.few).into_iter().chain([word]).map(parts) {
+            blocks.add(bucket, count.into());
+        }
+        self.many = Some(blocks);
+    }
+
+    #[inline]
+    fn find(&self, bucket: u32) -> usize {
+        self.few.partition_point(|word| word >> COUNT_BITS < bucket)
+    }
+
+    /// Takes away the values of words, which were added before.
+    #[inline]
+    pub(crate) fn remove(&mut self, words: &[u32]) {
+        for (bucket, count) in words.iter().map(|word| parts(*word)) {
+            if let Some(blocks) = &mut self.many {
+                blocks.remove(bucket, count.into());
+                if blocks.total <= FEW as u64 / 3 {
+                    self.few = blocks.list();
+                    self.many = None;
+                }
+                continue;
+            }
+            let at = self.find(bucket);
+            if let Some(word) = self.few.get_mut(at) {
+                if parts(*word).1 == count {
+                    self.few.remove(at);
+                } else {
+                    *word -= count;
+                }
             }
         }
     }
@@ -143,14 +191,14 @@ impl Histogram {
         if let Some(blocks) = &self.many {
             return blocks.bucket_at(rank);
         }
-        let few = self.few.iter().map(|(bucket, count)| (*bucket, u64::from(*count)));
+        let few = self.few.iter().map(|word| parts(*word)).map(|(bucket, count)| (bucket, u64::from(count)));
         walk(few, rank, total)
     }
 
     /// Bytes on the heap.
     pub(crate) fn heap(&self) -> usize {
         let blocks = self.many.as_ref().map_or(0, |b| size_of::<Blocks>() + b.numbers.capacity() * (2 + 8 + 8 * 32));
-        self.few.capacity() * 8 + blocks
+        self.few.capacity() * 4 + blocks
     }
 }
 
@@ -218,11 +266,14 @@ impl Blocks {
         }
     }
 
-    /// Buckets and counts, which are small.
-    fn list(&self) -> Vec<(u32, u32)> {
+    /// The words of small counts.
+    fn list(&self) -> Vec<u32> {
         let blocks = self.numbers.iter().zip(&self.counts);
         let buckets = blocks.flat_map(|(number, counts)| (u32::from(*number) * BLOCK..).zip(counts));
-        buckets.filter(|(_, count)| **count > 0).map(|(bucket, count)| (bucket, *count as u32)).collect()
+        buckets
+            .filter(|(_, count)| **count > 0)
+            .map(|(bucket, count)| bucket << COUNT_BITS | (*count as u32 - 1))
+            .collect()
     }
 
     fn bucket_at(&self, rank: u64) -> u32 {
@@ -282,26 +333,24 @@ mod tests {
         /// The twin is a sorted vector.
         #[test]
         fn ranks_are_those_of_the_sorted_values(
-            ops in prop::collection::vec((any::<bool>(), 0usize..60, 1u32..5), 0..120), wide in any::<bool>(),
+            ops in prop::collection::vec((any::<bool>(), 0usize..60, prop_oneof![9 => 1u32..5, 1 => 5000u32..=COUNTS]), 0..60), wide in any::<bool>(),
         ) {
             let (mut histogram, mut twin) = (Histogram::default(), Vec::new());
             for (add, place, count) in ops {
                 let bucket = ZERO + if wide { place * place * 30 } else { place } as u32;
                 if add {
-                    histogram.add(bucket, count);
+                    histogram.add(&[bucket << COUNT_BITS | (count - 1)]);
                     twin.extend(vec![bucket; count as usize]);
                 } else if !twin.is_empty() {
                     let bucket = twin[place % twin.len()];
                     let all = twin.iter().filter(|b| **b == bucket).count();
                     let count = all.min(count as usize);
-                    histogram.remove(bucket, count as u32);
-                    for _ in 0..count {
-                        let at = twin.iter().position(|b| *b == bucket).unwrap();
-                        twin.swap_remove(at);
-                    }
+                    histogram.remove(&[bucket << COUNT_BITS | (count as u32 - 1)]);
+                    let at = twin.partition_point(|b| *b < bucket);
+                    twin.drain(at..at + count);
                 }
                 twin.sort_unstable();
-                for (rank, bucket) in twin.iter().enumerate() {
+                for (rank, bucket) in twin.iter().enumerate().step_by(twin.len() / 50 + 1) {
                     prop_assert_eq!(histogram.bucket_at(rank as u64, twin.len() as u64), *bucket);
                 }
             }

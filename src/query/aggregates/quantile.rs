@@ -1,10 +1,10 @@
 //! Quantiles: how many values of a cell lie in which bucket, and the histograms of a window's groups.
 //!
-//! One state serves every quantile of a column. A cell's word is a bucket and a count, four bytes; a bucket with more
-//! values than that count holds has several words. Counts of buckets are exact, so they slide by subtraction.
+//! One state serves every quantile of a column. A cell's words are buckets with counts, four bytes each; a
+//! bucket with more values than a count holds has several words. Counts of buckets are exact, so they slide by subtraction.
 
 use super::bags::{Bags, Join};
-use super::buckets::{BUCKET_BITS, Histogram, bucket_of};
+use super::buckets::{self, Histogram, word_of};
 use super::{Column, Sliding, column_basics, same};
 use crate::Result;
 use arrow_array::cast::AsArray;
@@ -12,24 +12,13 @@ use arrow_array::types::Float64Type;
 use arrow_array::{Array, ArrayRef};
 use std::ops::Range;
 
-const COUNT_BITS: u32 = 32 - BUCKET_BITS;
-const COUNTS: u32 = 1 << COUNT_BITS;
-
-/// Words of a bucket in the upper bits and a count, less one, in the lower.
+/// Words of buckets and counts.
 pub(crate) struct Counted;
-
-impl Counted {
-    #[inline]
-    fn parts(word: u32) -> (u32, u32) {
-        (word >> COUNT_BITS, word % COUNTS + 1)
-    }
-}
 
 impl Join for Counted {
     #[inline]
     fn join(a: u32, b: u32) -> Option<u32> {
-        let ((bucket, n), (other, m)) = (Self::parts(a), Self::parts(b));
-        (bucket == other && n + m <= COUNTS).then(|| bucket << COUNT_BITS | (n + m - 1))
+        buckets::join(a, b)
     }
 }
 
@@ -57,7 +46,7 @@ impl Column for Quantiles {
         let nulls = column.nulls().filter(|n| n.null_count() > 0);
         for (i, (at, value)) in at.iter().zip(column.values()).enumerate() {
             if nulls.is_none_or(|n| n.is_valid(i)) {
-                self.0.push(*at, bucket_of(*value) << COUNT_BITS);
+                self.0.push(*at, word_of(*value));
             }
         }
         Ok(())
@@ -124,18 +113,14 @@ impl Column for QuantileTable {
     fn fold(&mut self, at: &[u32], other: &dyn Column, range: Range<usize>) {
         let cells = &same::<Quantiles>(other).0;
         for (group, cell) in at.iter().zip(range) {
-            self.change(*group, |histogram| {
-                cells.get(cell).iter().map(|word| Counted::parts(*word)).for_each(|(b, n)| histogram.add(b, n));
-            });
+            self.change(*group, |histogram| histogram.add(cells.get(cell)));
         }
     }
 
     fn retract(&mut self, at: &[u32], other: &dyn Column, range: Range<usize>) {
         let cells = &same::<Quantiles>(other).0;
         for (group, cell) in at.iter().zip(range) {
-            self.change(*group, |histogram| {
-                cells.get(cell).iter().map(|word| Counted::parts(*word)).for_each(|(b, n)| histogram.remove(b, n));
-            });
+            self.change(*group, |histogram| histogram.remove(cells.get(cell)));
         }
     }
 
