@@ -81,12 +81,18 @@ impl<K: KeyStore> Groups<K> {
         self.table.allocation_size() + self.hashes.capacity() * 8 + self.free.capacity() * 4 + self.keys.bytes()
     }
 
-    /// Appends to `out` the id of every row of `range`; unknown keys get new ids. `hashes[i]` is the published hash of
-    /// row `i`, equal for equal keys.
-    pub fn intern(&mut self, rows: &K::Rows, hashes: &[u64], range: std::ops::Range<usize>, out: &mut Vec<GroupId>) {
-        out.reserve(range.len());
+    /// Appends to `out` the id of each of the rows `wanted`; unknown keys get new ids. `hashes[i]` is the published hash
+    /// of row `i`, equal for equal keys.
+    pub fn intern(
+        &mut self,
+        rows: &K::Rows,
+        hashes: &[u64],
+        wanted: impl ExactSizeIterator<Item = usize>,
+        out: &mut Vec<GroupId>,
+    ) {
+        out.reserve(wanted.len());
         let Groups { table, hashes: stored, free, keys } = self;
-        for row in range {
+        for row in wanted {
             let hash = hashes[row];
             let tag = hash as u32;
             let found = table.entry(

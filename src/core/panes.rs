@@ -267,6 +267,8 @@ impl<S: States> PaneStore<S> {
     /// Rewrites the logs in pane order, one cell per (pane, group), ids replaced by `rank[id]` if given.
     fn compact(&mut self, rank: Option<&[GroupId]>) {
         let empty = self.last().states.empty();
+        // What is read is settled.
+        self.last_mut().settle();
         let before = std::mem::replace(&mut self.logs, vec![Log::new(empty)]);
         let mut panes = std::mem::take(&mut self.panes);
         self.settled = 0;

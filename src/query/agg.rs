@@ -20,7 +20,19 @@ pub(crate) enum AggKind {
     Avg(String),
     Min(String),
     Max(String),
-    Custom { name: String, inputs: Vec<String>, aggregate: Arc<dyn Erased> },
+    Distinct(String),
+    ApproxDistinct(String),
+    /// Of 0 to 1, and what it is called where that is not `quantile`.
+    Quantile(String, f64, Option<String>),
+    Var(String),
+    Stddev(String),
+    First(String),
+    Last(String),
+    Custom {
+        name: String,
+        inputs: Vec<String>,
+        aggregate: Arc<dyn Erased>,
+    },
 }
 
 impl From<AggKind> for Agg {
@@ -64,6 +76,42 @@ pub fn max(field: impl Into<String>) -> Agg {
     AggKind::Max(field.into()).into()
 }
 
+/// `distinct(field)`: how many different values there are, exactly.
+pub fn distinct(field: impl Into<String>) -> Agg {
+    AggKind::Distinct(field.into()).into()
+}
+
+/// `approx_distinct(field)`: how many different values there are, with a standard error of 1.5 %.
+pub fn approx_distinct(field: impl Into<String>) -> Agg {
+    AggKind::ApproxDistinct(field.into()).into()
+}
+
+/// `quantile(field, q)`: of `n` values in ascending order the one of rank ⌊q(n − 1)⌋ from 0, at most 1 % off; null without
+/// a value. `q` is 0 to 1; 0.5 is the median.
+pub fn quantile(field: impl Into<String>, q: f64) -> Agg {
+    AggKind::Quantile(field.into(), q, None).into()
+}
+
+/// `var(field)`: the variance of the sample (n − 1), null of fewer than two values.
+pub fn var(field: impl Into<String>) -> Agg {
+    AggKind::Var(field.into()).into()
+}
+
+/// `stddev(field)`: the standard deviation of the sample (n − 1), null of fewer than two values.
+pub fn stddev(field: impl Into<String>) -> Agg {
+    AggKind::Stddev(field.into()).into()
+}
+
+/// `first(field)`: the value with the least event time, of several the first in the order of the input.
+pub fn first(field: impl Into<String>) -> Agg {
+    AggKind::First(field.into()).into()
+}
+
+/// `last(field)`: the value with the greatest event time, of several the last in the order of the input.
+pub fn last(field: impl Into<String>) -> Agg {
+    AggKind::Last(field.into()).into()
+}
+
 /// An aggregate of the program's own over `inputs`, under `name`.
 pub fn custom<A: Aggregate>(name: impl Into<String>, inputs: &[&str], aggregate: A) -> Agg {
     let inputs = inputs.iter().map(|i| (*i).to_owned()).collect();
@@ -91,6 +139,14 @@ impl Agg {
             AggKind::Avg(field) => format!("avg_{field}"),
             AggKind::Min(field) => format!("min_{field}"),
             AggKind::Max(field) => format!("max_{field}"),
+            AggKind::Distinct(field) => format!("distinct_{field}"),
+            AggKind::ApproxDistinct(field) => format!("approx_distinct_{field}"),
+            AggKind::Quantile(field, _, Some(name)) => format!("{name}_{field}"),
+            AggKind::Quantile(field, q, None) => format!("quantile_{field}_{q}"),
+            AggKind::Var(field) => format!("var_{field}"),
+            AggKind::Stddev(field) => format!("stddev_{field}"),
+            AggKind::First(field) => format!("first_{field}"),
+            AggKind::Last(field) => format!("last_{field}"),
             AggKind::Custom { name, .. } => name.clone(),
         }
     }
@@ -132,12 +188,34 @@ impl Agg {
             "avg" => AggKind::Avg(field()?),
             "min" => AggKind::Min(field()?),
             "max" => AggKind::Max(field()?),
-            _ => {
-                return Err(Error::usage(format!(
-                    "--agg {text:?}: there is no aggregate {function:?}; known are count, count(x), count_if(condition), \
-                     sum(x), avg(x), min(x) and max(x)"
-                )));
+            "distinct" => AggKind::Distinct(field()?),
+            "approx_distinct" => AggKind::ApproxDistinct(field()?),
+            "var" => AggKind::Var(field()?),
+            "stddev" => AggKind::Stddev(field()?),
+            "first" => AggKind::First(field()?),
+            "last" => AggKind::Last(field()?),
+            "quantile" => {
+                let wrong = || {
+                    let advice = "quantile needs a field and a number from 0 to 1, as in quantile(bytes, 0.75)";
+                    Error::usage(format!("--agg {text:?}: {advice}"))
+                };
+                let (name, q) = argument.and_then(|a| a.rsplit_once(',')).ok_or_else(wrong)?;
+                let (name, q) = (unquote(name.trim()), q.trim().parse().map_err(|_| wrong())?);
+                if name.is_empty() || !(0.0..=1.0).contains(&q) {
+                    return Err(wrong());
+                }
+                AggKind::Quantile(name, q, None)
             }
+            name => match percentile(name) {
+                Some(q) => AggKind::Quantile(field()?, q, Some(name.to_owned())),
+                None => {
+                    return Err(Error::usage(format!(
+                        "--agg {text:?}: there is no aggregate {function:?}; known are count, count(x), \
+                         count_if(condition), sum(x), avg(x), min(x), max(x), stddev(x), var(x), first(x), last(x), \
+                         distinct(x), approx_distinct(x), p50(x), p90(x), p99(x) and quantile(x, 0.75)"
+                    )));
+                }
+            },
         };
         Ok(Agg { kind, alias })
     }
@@ -188,6 +266,17 @@ fn split_alias(text: &str) -> Result<(&str, Option<String>)> {
     Ok((text[..after_call + at].trim_end(), Some(name)))
 }
 
+/// The quantile that `p50`, `p99`, `p999` name.
+fn percentile(name: &str) -> Option<f64> {
+    let digits = name.strip_prefix('p').filter(|d| d.bytes().all(|b| b.is_ascii_digit()))?;
+    match digits.len() {
+        1 | 2 => digits.parse::<f64>().ok().map(|p| p / 100.0),
+        // As is said of tails: p999 is 99.9 %.
+        3..=6 if digits.starts_with("99") => format!("0.{digits}").parse().ok(),
+        _ => None,
+    }
+}
+
 /// A name without the double quotes it may stand in.
 fn unquote(name: &str) -> String {
     match name.strip_prefix('"').and_then(|n| n.strip_suffix('"')) {
@@ -211,13 +300,35 @@ mod tests {
             ["count", "sum_bytes", "count_x", "count", "mean", "errors"]
         );
         assert_eq!(names("max(\"id.resp_p\"), MIN( x )"), ["max_id.resp_p", "min_x"]);
+        assert_eq!(
+            names("p99(latency_ms), p5(x), p999(x), quantile(x, 0.75), quantile(\"a,b\", 1) as most, distinct(host)"),
+            ["p99_latency_ms", "p5_x", "p999_x", "quantile_x_0.75", "most", "distinct_host"]
+        );
+        assert_eq!(percentile("p999"), Some(0.999));
     }
 
     #[test]
     fn what_does_not_parse_is_a_sentence() {
-        for bad in
-            ["", "count,", "sum", "sum()", "median(x)", "sum(x", "sum(x) total", "sum(x) as ", "count_if()", "as x"]
-        {
+        for bad in [
+            "",
+            "count,",
+            "sum",
+            "sum()",
+            "median(x)",
+            "sum(x",
+            "sum(x) total",
+            "sum(x) as ",
+            "count_if()",
+            "as x",
+            "quantile(x)",
+            "quantile(x, 2)",
+            "quantile(x, NaN)",
+            "quantile(, 0.5)",
+            "p(x)",
+            "p100(x)",
+            "p99",
+            "px(x)",
+        ] {
             let error = Agg::parse_list(bad).map(|_| ()).unwrap_err();
             assert_eq!(error.kind(), crate::ErrorKind::Usage, "{bad:?}");
             assert!(error.to_string().starts_with("--agg "), "{error}");

@@ -150,7 +150,10 @@ impl Emitter {
         let rows_per_window = (total / windows.len()).max(1);
         self.block = (BLOCK_ROWS / rows_per_window).clamp(1, 4 * self.block.max(256));
         self.done += windows.len() as u64;
-        Ok(Some(batches))
+        match &self.plan.having {
+            Some(having) => having.keep(batches).map(Some),
+            None => Ok(Some(batches)),
+        }
     }
 
     /// The windows of the next block.
@@ -305,7 +308,7 @@ fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<Reco
 }
 
 /// The plan's schema with text keys as dictionaries, so that a row's key is four bytes.
-fn inner_schema(plan: &Plan) -> SchemaRef {
+pub(super) fn inner_schema(plan: &Plan) -> SchemaRef {
     let bounds = if plan.window.is_some() { 2 } else { 0 };
     let fields: Vec<Arc<Field>> = plan
         .schema

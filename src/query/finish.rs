@@ -2,7 +2,8 @@
 
 use super::aggregates::{Column, same};
 use super::aggregates::{
-    ColumnTables, CountIf, Extreme, FloatSum, IntSum, Nulls, Table, TextExtreme, Value, from_ordered_float,
+    ColumnTables, CountIf, Edge, EdgeText, EdgeValue, Extreme, FloatSum, IntSum, Moments, Nulls, QuantileTable,
+    SetTable, Table, TextExtreme, Value, estimate, from_ordered_float, value_of,
 };
 use super::plan::Output;
 use crate::core::slide::Slider;
@@ -35,10 +36,12 @@ impl OutputColumn {
             Output::Records | Output::Values { .. } | Output::CountIf { .. } | Output::IntSum { .. } => {
                 Values::Int(Vec::new())
             }
-            Output::Extreme { float: false, .. } => Values::Int(Vec::new()),
+            Output::Extreme { float: false, .. } | Output::Edge { float: false, .. } => Values::Int(Vec::new()),
+            Output::Distinct { .. } => Values::Int(Vec::new()),
+            Output::Quantile { .. } | Output::Moment { .. } => Values::Float(Vec::new()),
             Output::FloatSum { .. } | Output::IntAvg { .. } | Output::FloatAvg { .. } => Values::Float(Vec::new()),
-            Output::Extreme { float: true, .. } => Values::Float(Vec::new()),
-            Output::TextExtreme { .. } => Values::Text(Vec::new()),
+            Output::Extreme { float: true, .. } | Output::Edge { float: true, .. } => Values::Float(Vec::new()),
+            Output::TextExtreme { .. } | Output::TextEdge { .. } => Values::Text(Vec::new()),
             Output::Custom { data_type, .. } => match data_type {
                 DataType::Float64 => Values::Float(Vec::new()),
                 DataType::Utf8 => Values::Text(Vec::new()),
@@ -210,6 +213,30 @@ fn extremes<const MIN: bool>(
     }
 }
 
+/// The value of group `id`, first or last.
+fn edge<V: EdgeValue>(slider: &Slider<ColumnTables>, i: usize, first: bool, id: u32) -> Option<&V> {
+    if first {
+        let (a, b) = state::<Edge<true, V>>(slider, i);
+        Edge::of(a, b, id as usize)
+    } else {
+        let (a, b) = state::<Edge<false, V>>(slider, i);
+        Edge::of(a, b, id as usize)
+    }
+}
+
+/// Text as a value, without the marks of JSON.
+fn text(bytes: Option<&[u8]>, marked: bool) -> Value {
+    let bytes = bytes.map(|t| if marked { crate::format::json::display_token(t) } else { t });
+    bytes.map_or(Value::Null, |t| Value::Text(String::from_utf8_lossy(t).into_owned()))
+}
+
+/// ⌊q(n − 1)⌋ as the digits of `q` mean it: 0.29 × 100 is 29, though a little less in binary.
+fn rank(q: f64, values: u64) -> u64 {
+    let rank = q * values.saturating_sub(1) as f64;
+    let near = rank.round();
+    if (rank - near).abs() <= near * 4.0 * f64::EPSILON { near as u64 } else { rank as u64 }
+}
+
 /// Appends `output` for the groups `ids` of the current window.
 pub(super) fn finish(output: &Output, slider: &Slider<ColumnTables>, ids: &[u32], to: &mut OutputColumn) -> Result<()> {
     let rows = slider.rows();
@@ -282,11 +309,42 @@ pub(super) fn finish(output: &Output, slider: &Slider<ColumnTables>, ids: &[u32]
         }
         Output::TextExtreme { state: i, marked } => {
             let (a, b) = state::<TextExtreme>(slider, *i);
+            ids.iter().try_for_each(|id| to.push(text(TextExtreme::of(a, b, *id as usize), *marked)))?;
+        }
+        Output::Distinct { state: i, approximate } => {
+            let (sets, _) = state::<SetTable>(slider, *i);
+            let counts = ids.iter().map(|id| sets.get(*id as usize));
+            if *approximate { to.ints(counts.map(estimate)) } else { to.ints(counts.map(i64::from)) }
+        }
+        Output::Quantile { state: i, nulls, q, whole } => {
+            let (histograms, _) = state::<QuantileTable>(slider, *i);
+            let values = values_of(*nulls);
+            to.floats(ids.iter().map(|id| {
+                let values = values(*id);
+                let value = value_of(histograms.get(*id as usize).bucket_at(rank(*q, values), values));
+                if *whole { value.round() } else { value }
+            }));
+            without_value(*nulls, to);
+        }
+        Output::Moment { state: i, root } => {
+            let (a, b) = state::<Moments>(slider, *i);
             for id in ids {
-                let text = TextExtreme::of(a, b, *id as usize);
-                let text = text.map(|t| if *marked { crate::format::json::display_token(t) } else { t });
-                to.push(text.map_or(Value::Null, |t| Value::Text(String::from_utf8_lossy(t).into_owned())))?;
+                let variance = Moments::of(a, b, *id as usize).variance();
+                to.push(variance.map_or(Value::Null, |v| Value::Float(if *root { v.sqrt() } else { v })))?;
             }
+        }
+        Output::Edge { state: i, first, float } => {
+            let value = |word: Option<&i64>| match word {
+                None => Value::Null,
+                Some(word) if *float => Value::Float(f64::from_bits(*word as u64)),
+                Some(word) => Value::Int(*word),
+            };
+            ids.iter().try_for_each(|id| to.push(value(edge(slider, *i, *first, *id))))?;
+        }
+        Output::TextEdge { state: i, first, marked } => {
+            ids.iter().try_for_each(|id| {
+                to.push(text(edge::<EdgeText>(slider, *i, *first, *id).and_then(|t| t.as_deref()), *marked))
+            })?;
         }
         Output::Custom { state: i, output, .. } => {
             let (column, front) = slider.table().get(*i).parts();

@@ -166,6 +166,7 @@ pub(crate) fn map_block<K: KeyRows>(
         }
         from += piece.rows;
     }
+    states.iter_mut().for_each(|column| column.seal());
     Ok(Mapped {
         keys: scratch.keys.pick(&cells.key_rows),
         hashes: cells.key_rows.iter().map(|row| scratch.hashes[*row as usize]).collect(),

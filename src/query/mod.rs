@@ -27,8 +27,10 @@ mod emit;
 mod exec;
 pub mod expr;
 mod finish;
+mod having;
 mod keys;
 pub(crate) mod map;
+mod names;
 mod open;
 mod plan;
 mod reduce;
@@ -37,7 +39,10 @@ pub(crate) mod text;
 #[cfg(test)]
 mod twin;
 
-pub use agg::{Agg, avg, count, count_if, count_of, custom, max, min, sum};
+pub use agg::{
+    Agg, approx_distinct, avg, count, count_if, count_of, custom, distinct, first, last, max, min, quantile, stddev,
+    sum, var,
+};
 pub use aggregates::{Aggregate, Value};
 pub use exec::MaxBad;
 pub use open::Format;
@@ -140,6 +145,7 @@ pub struct Query {
     pub(crate) window: Option<Window>,
     pub(crate) aggregates: Vec<Agg>,
     pub(crate) filter: Option<String>,
+    pub(crate) having: Option<String>,
     pub(crate) options: Options,
     pub(crate) bad_sink: Option<exec::BadSink>,
 }
@@ -152,6 +158,7 @@ impl Query {
             window: None,
             aggregates: Vec::new(),
             filter: None,
+            having: None,
             options: Options {
                 format: Format::Auto,
                 time: None,
@@ -210,6 +217,13 @@ impl Query {
     #[must_use]
     pub fn filter(mut self, condition: impl Into<String>) -> Query {
         self.filter = Some(condition.into());
+        self
+    }
+
+    /// Only the rows of the output for which the SQL condition over its columns is true.
+    #[must_use]
+    pub fn having(mut self, condition: impl Into<String>) -> Query {
+        self.having = Some(condition.into());
         self
     }
 

@@ -49,7 +49,7 @@ struct Reading {
 
 impl Rows {
     pub(crate) fn open(query: Query) -> Result<Rows> {
-        let Query { input, keys, window, mut aggregates, filter, options, bad_sink } = query;
+        let Query { input, keys, window, mut aggregates, filter, having, options, bad_sink } = query;
         if aggregates.is_empty() {
             aggregates.push(super::count());
         }
@@ -60,6 +60,7 @@ impl Rows {
             range: options.range,
             aggregates: &aggregates,
             filter: filter.as_deref(),
+            having: having.as_deref(),
             naive: options.naive,
         };
         let Opened { plan, reader, inputs, notes } = open(input, &request, &options, bad_sink.is_some(), &progress)?;

@@ -8,7 +8,7 @@ use arrow_array::types::{Float64Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A record: time, a number key, a text key, an integer, a float.
@@ -65,6 +65,8 @@ struct Want {
     floats: Vec<f64>,
     names: Vec<String>,
     positive: i64,
+    /// In the order of the input.
+    records: Vec<Record>,
 }
 
 type Key = (Option<i64>, Option<String>);
@@ -83,6 +85,7 @@ fn recompute(records: &[Record], length: i64, slide: i64, offset: i64, keys: (bo
                 want.ints.extend(r.int);
                 want.floats.extend(r.float);
                 want.names.extend(r.name.clone());
+                want.records.push(r.clone());
                 want.positive += i64::from(r.int.is_some_and(|v| v > 0));
             }
         }
@@ -91,7 +94,10 @@ fn recompute(records: &[Record], length: i64, slide: i64, offset: i64, keys: (bo
 }
 
 const AGGREGATES: &str = "count, count(int), sum(int), avg(int), min(int), max(int), count(float), sum(float), avg(float), \
-     min(float), max(float), min(name), max(name), count_if(int > 0) as positive";
+     min(float), max(float), min(name), max(name), count_if(int > 0) as positive, \
+     distinct(int), distinct(float), distinct(name), approx_distinct(float), approx_distinct(name), \
+     p50(int), quantile(float, 0.25), p99(float), var(float), stddev(int), \
+     first(int), last(int), first(float), last(float), first(name), last(name)";
 
 #[derive(Debug, Clone, Copy)]
 struct Setup {
@@ -217,10 +223,76 @@ fn check(batches: &[RecordBatch], windows: &Windows, windowed: bool, keys: (bool
             assert_eq!(text(&rest[11], row), want.names.iter().min().cloned());
             assert_eq!(text(&rest[12], row), want.names.iter().max().cloned());
             assert_eq!(int(13, row), Some(want.positive));
+            more(&rest[14..], row, want);
             rows += 1;
         }
     }
     assert_eq!(rows, windows.values().map(BTreeMap::len).sum::<usize>());
+}
+
+/// The aggregates behind the first fourteen.
+fn more(columns: &[ArrayRef], row: usize, want: &Want) {
+    let int = |c: usize| {
+        let a = columns[c].as_primitive::<Int64Type>();
+        a.is_valid(row).then(|| a.value(row))
+    };
+    let float = |c: usize| {
+        let a = columns[c].as_primitive::<Float64Type>();
+        a.is_valid(row).then(|| a.value(row))
+    };
+    let text = |c: usize| {
+        let a = columns[c].as_string::<i32>();
+        a.is_valid(row).then(|| a.value(row).to_owned())
+    };
+    let bits = |v: f64| if v.is_nan() { f64::NAN.to_bits() } else { (v + 0.0).to_bits() };
+    let ints: BTreeSet<i64> = want.ints.iter().copied().collect();
+    let floats: BTreeSet<u64> = want.floats.iter().map(|v| bits(*v)).collect();
+    let names: BTreeSet<&String> = want.names.iter().collect();
+    let distinct = |n: usize| Some(n as i64);
+    assert_eq!((int(0), int(1), int(2)), (distinct(ints.len()), distinct(floats.len()), distinct(names.len())));
+    // So few values draw one coupon twice now and then.
+    assert!((int(3).unwrap() - floats.len() as i64).abs() <= 2, "{:?} of {}", int(3), floats.len());
+    assert_eq!(int(4), distinct(names.len()));
+    let mut sorted = want.floats.clone();
+    sorted.sort_by(|a, b| a.is_nan().cmp(&b.is_nan()).then(a.total_cmp(b)));
+    let mut sorted_ints: Vec<f64> = want.ints.iter().map(|v| *v as f64).collect();
+    sorted_ints.sort_by(f64::total_cmp);
+    for (c, sorted, q) in [(5, &sorted_ints, 50), (6, &sorted, 25), (7, &sorted, 99)] {
+        let exact = sorted.len().checked_sub(1).map(|last| sorted[last * q / 100]);
+        match (float(c), exact) {
+            (None, None) => {}
+            (Some(got), Some(want)) if got == want || got.is_nan() && want.is_nan() => {}
+            (Some(got), Some(want)) if (got - want).abs() <= 0.01 * want.abs() && want.is_finite() => {}
+            other => panic!("quantile {q}: {other:?} of {sorted:?}"),
+        }
+    }
+    for (c, values, root) in [(8, &want.floats, false), (9, &sorted_ints, true)] {
+        let n = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / n;
+        let variance = values.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / (n - 1.0);
+        let exact = (values.len() >= 2).then_some(if root { variance.sqrt() } else { variance });
+        match (float(c), exact) {
+            (None, None) => {}
+            // Squares of huge values leave the range, in one order of operations earlier than in another.
+            (Some(got), Some(want)) if !got.is_finite() && !want.is_finite() => {}
+            (Some(got), Some(want)) if (got - want).abs() <= 1e-6 * want.abs() + 1e-9 => {}
+            other => panic!("variance: {other:?} of {values:?}"),
+        }
+    }
+    // `max_by_key` gives the last of several, `min_by_key` the first.
+    fn first<T>(records: &[Record], value: impl Fn(&Record) -> Option<T>) -> Option<T> {
+        records.iter().filter(|r| value(r).is_some()).min_by_key(|r| r.ts).and_then(value)
+    }
+    fn last<T>(records: &[Record], value: impl Fn(&Record) -> Option<T>) -> Option<T> {
+        records.iter().filter(|r| value(r).is_some()).max_by_key(|r| r.ts).and_then(value)
+    }
+    let records = &want.records[..];
+    assert_eq!((int(10), int(11)), (first(records, |r| r.int), last(records, |r| r.int)));
+    let same = |v: Option<f64>| v.map(f64::to_bits);
+    let edges = (first(records, |r| r.float), last(records, |r| r.float));
+    assert_eq!((same(float(12)), same(float(13))), (same(edges.0), same(edges.1)));
+    let edges = (first(records, |r| r.name.clone()), last(records, |r| r.name.clone()));
+    assert_eq!((text(14), text(15)), edges);
 }
 
 /// Windows in the order of their ends.

@@ -104,13 +104,18 @@ pub struct Replay {
     #[arg(long, value_name = "D", requires = "window", allow_hyphen_values = true, help_heading = "Query")]
     pub offset: Option<String>,
 
-    /// Aggregates: count, count(x), count_if(EXPR), sum(x), avg(x), min(x), max(x), each with `as NAME` [default: count]
+    /// Aggregates: count, count(x), count_if(EXPR), sum(x), avg(x), min(x), max(x), stddev(x), var(x), first(x), last(x),
+    /// distinct(x), approx_distinct(x), p50(x), p90(x), p99(x), quantile(x, 0.75), each with `as NAME` [default: count]
     #[arg(long, value_name = "LIST", help_heading = "Query")]
     pub agg: Vec<String>,
 
     /// Only records for which this SQL condition is true
     #[arg(long = "where", value_name = "EXPR", help_heading = "Query")]
     pub filter: Option<String>,
+
+    /// Only rows for which this SQL condition over the output's columns is true
+    #[arg(long, value_name = "EXPR", help_heading = "Query")]
+    pub having: Option<String>,
 
     /// Where the rows go, by ending .csv or .parquet [default: a table on a terminal, CSV into a pipe]
     #[arg(short, long, value_name = "PATH", help_heading = "Output")]

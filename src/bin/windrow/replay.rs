@@ -95,6 +95,9 @@ fn query(args: &Replay, bad_lines: Option<&BadLines>) -> Result<Query> {
     if let Some(filter) = &args.filter {
         query = query.filter(filter);
     }
+    if let Some(having) = &args.having {
+        query = query.having(having);
+    }
     if let Some(memory) = args.memory {
         query = query.memory(memory);
     }

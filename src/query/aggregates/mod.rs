@@ -7,19 +7,32 @@
 //!
 //! One file per primitive. Every column has a naive twin in `tests/suite/twin.rs`, which recomputes whole windows.
 
+mod bags;
+mod buckets;
 mod count_if;
+mod coupons;
 mod custom;
+mod distinct;
+mod edge;
 mod extreme;
+mod moments;
 mod nulls;
+mod quantile;
 mod sum;
 mod tables;
 mod text_extreme;
 
+pub(crate) use buckets::value_of;
 pub(crate) use count_if::CountIf;
+pub(crate) use coupons::{Coupons, estimate};
 pub use custom::{Aggregate, Value};
 pub(crate) use custom::{Custom, CustomOutput, Erased};
+pub(crate) use distinct::{Distinct, SetTable};
+pub(crate) use edge::{Edge, EdgeText, EdgeValue};
 pub(crate) use extreme::{Extreme, from_ordered_float, ordered_floats};
+pub(crate) use moments::Moments;
 pub(crate) use nulls::Nulls;
+pub(crate) use quantile::{QuantileTable, Quantiles};
 pub(crate) use sum::{FloatSum, IntSum};
 pub(crate) use tables::{ColumnTables, Columns, Table};
 pub(crate) use text_extreme::TextExtreme;
@@ -40,10 +53,14 @@ pub enum Sliding {
 
 /// States of one primitive aggregate, addressed by position (a cell of a block or pane, or a group of a window).
 ///
-/// `other` arguments are always of the same concrete type as `self`; positions are below `len` unless said otherwise.
+/// `other` arguments are always of the same concrete type as `self`, or cells where `self` is a [table](Column::table); positions are below `len` unless said otherwise.
 pub(crate) trait Column: Any + Send + Sync {
     /// An empty column of the same kind.
     fn empty(&self) -> Box<dyn Column>;
+    /// An empty column for the table of a window, if that is of another kind: it folds states of cells, never records.
+    fn table(&self) -> Box<dyn Column> {
+        self.empty()
+    }
     /// As `Any`, for the downcast of `other`.
     fn as_any(&self) -> &dyn Any;
     /// As `Any`, mutable.
@@ -73,6 +90,8 @@ pub(crate) trait Column: Any + Send + Sync {
         self.reset(at);
         self.fold(at, other, range);
     }
+    /// The last record of a block is in: from now on its states are read.
+    fn seal(&mut self) {}
     /// Nothing more will be folded in: gives back unused memory and takes exact bounds in place of cautious ones.
     fn settle(&mut self);
     /// Bytes of memory held.

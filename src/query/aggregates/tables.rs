@@ -88,8 +88,8 @@ impl ColumnTables {
     /// Empty tables for the kinds of `columns`. Without `slides`, a window is folded anew each time and needs no suffixes.
     pub(crate) fn new(columns: &Columns, slides: bool) -> Self {
         let table = |c: &dyn Column| match c.sliding() {
-            Sliding::Suffix if slides => Table::Suffix { suffix: c.empty(), front: c.empty() },
-            _ => Table::Inverse(c.empty()),
+            Sliding::Suffix if slides => Table::Suffix { suffix: c.table(), front: c.table() },
+            _ => Table::Inverse(c.table()),
         };
         ColumnTables { tables: columns.columns.iter().map(|c| table(&**c)).collect() }
     }

@@ -12,13 +12,14 @@ use std::sync::Arc;
 pub(crate) struct TextExtreme {
     min: bool,
     states: Vec<Option<Arc<[u8]>>>,
-    /// Bytes of text held, shared ones counted where they first came in.
+    /// Bytes of text held. A table has none of its own: it shares those of its cells.
     heap: usize,
+    table: bool,
 }
 
 impl TextExtreme {
     pub(crate) fn new(min: bool) -> Self {
-        TextExtreme { min, states: Vec::new(), heap: 0 }
+        TextExtreme { min, states: Vec::new(), heap: 0, table: false }
     }
 
     fn better(min: bool, new: &[u8], old: &[u8]) -> bool {
@@ -36,6 +37,10 @@ impl TextExtreme {
 
 impl Column for TextExtreme {
     column_basics!(|c: &TextExtreme| TextExtreme::new(c.min));
+
+    fn table(&self) -> Box<dyn Column> {
+        Box::new(TextExtreme { table: true, ..TextExtreme::new(self.min) })
+    }
 
     fn sliding(&self) -> Sliding {
         Sliding::Suffix
@@ -63,7 +68,9 @@ impl Column for TextExtreme {
 
     fn fold(&mut self, at: &[u32], other: &dyn Column, range: Range<usize>) {
         let other = same::<Self>(other);
-        self.heap += other.heap * range.len() / other.states.len().max(1);
+        if !self.table {
+            self.heap += other.heap * range.len() / other.states.len().max(1);
+        }
         for (at, new) in at.iter().zip(&other.states[range]) {
             let state = &mut self.states[*at as usize];
             if let Some(new) = new

@@ -6,12 +6,13 @@
 use super::instant::parse_instant;
 use super::like::Like;
 use super::number::{Base, Const, NumberTest, Range};
-use super::parse::quoted;
+use super::parse::{Parsed, fail, regexp};
 use super::plan::{Cond, Domain, Number};
 use super::text::TextTest;
-use super::tree::{Arith, Name, Node, Op, Shown};
+use super::tree::{Arith, Node, Op, Shown};
 use crate::{Error, Result};
 use arrow_schema::{DataType, TimeUnit};
+use sqlparser::tokenizer::Location;
 use std::sync::Arc;
 
 /// What a field of type `ty` is to an expression, `None` when it cannot stand in one.
@@ -77,8 +78,8 @@ impl Typed {
 /// Everything binding looks at.
 pub(super) struct Binder<'a> {
     pub(super) text: &'a str,
-    pub(super) names: &'a [Name],
-    /// The types of `names`, and what they are to an expression.
+    pub(super) parsed: &'a Parsed,
+    /// What its names are to an expression.
     pub(super) sorts: &'a [Sort],
 }
 
@@ -88,25 +89,26 @@ impl Binder<'_> {
         match self.value(node)? {
             Typed::Null => Ok(Cond::Constant(None)),
             Typed::Bool(cond) => Ok(cond),
-            other => Err(self.fail(format!(
-                "{} is {}, not a condition; compare it with something",
-                self.shown(node),
-                other.described()
-            ))),
+            other => Err(self.fail(
+                node,
+                format!("{} is {}, not a condition; compare it with something", self.shown(node), other.described()),
+            )),
         }
     }
 
     fn shown(&self, node: &Node) -> String {
         const LONGEST: usize = 60;
-        let shown = Shown { node, names: self.names }.to_string();
+        let shown = Shown { node, names: &self.parsed.names }.to_string();
         match shown.char_indices().nth(LONGEST) {
             Some((end, _)) => format!("{}...", &shown[..end]),
             None => shown,
         }
     }
 
-    fn fail(&self, what: String) -> Error {
-        Error::usage(format!("in the expression {}: {what}", quoted(self.text)))
+    /// The error that `what` is wrong with `node`, a part of the expression.
+    fn fail(&self, node: &Node, what: String) -> Error {
+        let leaf = self.parsed.root.leaves_before(node).unwrap_or(0);
+        fail(self.text, self.parsed.places.get(leaf).copied().unwrap_or(Location::new(1, 1)), &what)
     }
 
     fn value(&self, node: &Node) -> Result<Typed> {
@@ -137,6 +139,7 @@ impl Binder<'_> {
             }
             Node::In(a, list) => self.within(a, list)?,
             Node::Like(a, pattern) => self.like(a, pattern)?,
+            Node::Regexp(a, pattern) => self.regexp_like(a, pattern)?,
             Node::Arith(op, a, b) => return self.arith(*op, a, b, node),
             Node::Negate(a) => return self.negation(a, node),
         };
@@ -161,7 +164,9 @@ impl Binder<'_> {
             _ => true,
         };
         if boolean {
-            return Err(self.fail(format!("{} is a boolean, which {what} does not take; use =", self.shown(node))));
+            return Err(
+                self.fail(node, format!("{} is a boolean, which {what} does not take; use =", self.shown(node)))
+            );
         }
         Ok(())
     }
@@ -196,7 +201,7 @@ impl Binder<'_> {
     /// The text `literal`, which meets a time in units of `unit` nanoseconds, as nanoseconds.
     fn instant(&self, field: &Node, unit: i128, literal: &str) -> Result<i128> {
         let nanos = parse_instant(literal).ok_or_else(|| {
-            self.fail(format!(
+            self.fail(field, format!(
                 "{} is a time; '{literal}' is none: write 2024-01-31, 2024-01-31T12:00:00 or 2024-01-31T12:00:00.5+01:00",
                 self.shown(field)
             ))
@@ -228,8 +233,7 @@ impl Binder<'_> {
         let literal = |n: &Node| !matches!(n, Node::Field(_));
         let (a, x, b, y) = if literal(a) && !literal(b) { (b, y, a, x) } else { (a, x, b, y) };
         let (x, y) = (x.described(), y.described());
-        let (a, b) = (self.shown(a), self.shown(b));
-        self.fail(format!("{a} is {x}; {b} is {y}{advice}"))
+        self.fail(a, format!("{} is {x}; {} is {y}{advice}", self.shown(a), self.shown(b)))
     }
 
     fn within(&self, a: &Node, list: &[Node]) -> Result<Cond> {
@@ -275,18 +279,35 @@ impl Binder<'_> {
             Node::Text(text) => Like::new(text),
             Node::Null => return Ok(Cond::Constant(None)),
             other => {
-                return Err(self.fail(format!("like takes a pattern in quotes; {} is none", self.shown(other))));
+                let what = format!("like takes a pattern in quotes; {} is none", self.shown(other));
+                return Err(self.fail(other, what));
             }
         };
         match self.value(a)? {
             Typed::Null => Ok(Cond::Constant(None)),
             Typed::Text(i) => Ok(Cond::Text(i, TextTest::Like(pattern))),
             Typed::TextConst(text) => Ok(Cond::Constant(Some(pattern.matches(text.as_bytes())))),
-            other => Err(self.fail(format!(
-                "{} is {}; like is for text: compare with = < <= > >= or between",
-                self.shown(a),
-                other.described()
-            ))),
+            other => Err(self.fail(
+                a,
+                format!(
+                    "{} is {}; like is for text: compare with = < <= > >= or between",
+                    self.shown(a),
+                    other.described()
+                ),
+            )),
+        }
+    }
+
+    fn regexp_like(&self, a: &Node, pattern: &Node) -> Result<Cond> {
+        let Node::Text(text) = pattern else {
+            return Err(self.fail(pattern, "regexp_like takes a pattern in quotes".to_owned()));
+        };
+        let regexp = regexp(text).map_err(|what| self.fail(pattern, what))?;
+        match self.value(a)? {
+            Typed::Null => Ok(Cond::Constant(None)),
+            Typed::Text(i) => Ok(Cond::Text(i, TextTest::Regexp(regexp))),
+            Typed::TextConst(text) => Ok(Cond::Constant(Some(regexp.is_match(text.as_bytes())))),
+            other => Err(self.fail(a, format!("{} is {}; regexp_like is for text", self.shown(a), other.described()))),
         }
     }
 
@@ -296,7 +317,8 @@ impl Binder<'_> {
             Typed::Null => Ok(None),
             Typed::Num(number, range) => Ok(Some((number, range))),
             other => {
-                Err(self.fail(format!("{} is {}; arithmetic is for numbers", self.shown(node), other.described())))
+                Err(self
+                    .fail(node, format!("{} is {}; arithmetic is for numbers", self.shown(node), other.described())))
             }
         }
     }
@@ -311,17 +333,18 @@ impl Binder<'_> {
         if let (Number::Const(x), Number::Const(y)) = (&left, &right) {
             return self.fold(op, *x, *y, domain, whole);
         }
-        self.fits(&left, domain)?;
-        self.fits(&right, domain)?;
+        self.fits(&left, domain, a)?;
+        self.fits(&right, domain, b)?;
         let number = Number::Arith(op, Box::new(left), Box::new(right), domain, Arc::from(self.shown(whole)));
         Ok(Typed::Num(number, range_of(domain)))
     }
 
     /// A literal that integer arithmetic meets must be one of its integers.
-    fn fits(&self, number: &Number, domain: Domain) -> Result<()> {
+    fn fits(&self, number: &Number, domain: Domain, node: &Node) -> Result<()> {
         match number {
             Number::Const(Const::Int(i)) if domain == Domain::Int && i64::try_from(*i).is_err() => {
-                Err(self.fail(format!("{i} leaves the range of 64-bit integers; write {i}.0 to compute in floats")))
+                Err(self
+                    .fail(node, format!("{i} leaves the range of 64-bit integers; write {i}.0 to compute in floats")))
             }
             _ => Ok(()),
         }
@@ -340,7 +363,7 @@ impl Binder<'_> {
             });
         };
         for i in [a, b] {
-            self.fits(&Number::Const(Const::Int(i)), domain)?;
+            self.fits(&Number::Const(Const::Int(i)), domain, whole)?;
         }
         // Both fit 64 bits, so no result leaves 128.
         let result = match op {
@@ -352,7 +375,7 @@ impl Binder<'_> {
             Arith::Rem => a % b,
         };
         if i64::try_from(result).is_err() {
-            return Err(self.fail(format!("{} leaves the range of 64-bit integers", self.shown(whole))));
+            return Err(self.fail(whole, format!("{} leaves the range of 64-bit integers", self.shown(whole))));
         }
         Ok(constant(Const::Int(result)))
     }
@@ -365,7 +388,7 @@ impl Binder<'_> {
         Ok(match number {
             Number::Const(Const::Int(i)) => {
                 let negated = Const::Int(i.saturating_neg());
-                self.fits(&Number::Const(negated), domain)?;
+                self.fits(&Number::Const(negated), domain, whole)?;
                 constant(negated)
             }
             Number::Const(Const::Float(x)) => constant(Const::Float(-x)),

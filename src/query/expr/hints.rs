@@ -100,7 +100,7 @@ impl Known {
                 self.alike(a, high);
             }
             Node::In(a, list) => list.iter().for_each(|n| self.alike(a, n)),
-            Node::Like(a, pattern) => self.alike(a, pattern),
+            Node::Like(a, pattern) | Node::Regexp(a, pattern) => self.alike(a, pattern),
             _ => {}
         }
     }

@@ -11,6 +11,7 @@
 //! - comparisons `= == <> != < <= > >=` of fields and literals, either way round, and of fields with each other;
 //! - `and`, `or`, `not`, parentheses; `is [not] null`, `is [not] true`, `is [not] false`; a boolean field alone;
 //! - `[not] in (...)`, `[not] between a and b`, `[not] like 'a%'` (`%` any text, `_` one character, no escape);
+//! - `regexp_like(x, 'pattern')`: whether a regular expression (of the `regex` crate) matches somewhere in a text;
 //! - `+ - * / %` of numbers. Integers stay integers, and leaving 64 bits is an error; `/` always gives a float; what is
 //!   divided by zero is null; a float with a point or an exponent is a 64-bit one;
 //! - literals `12`, `-1.5`, `2e9`, `'text'` (`''` is a quote), `true`, `false`, `null`. A comparison with `null` is null;
@@ -19,7 +20,7 @@
 //!   not is null true false in between like` are reserved.
 //!
 //! # Known limitation
-//! Functions (`regexp_like`), `case` and casts are not there yet. Decimals and nested columns are refused.
+//! Other functions, `case` and casts are not there. Decimals and nested columns are refused.
 
 mod bind;
 mod eval;
@@ -65,8 +66,7 @@ use std::fmt;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Expr {
     text: String,
-    root: tree::Node,
-    names: Vec<tree::Name>,
+    parsed: parse::Parsed,
 }
 
 /// What a field must be for an expression to make sense, as far as the expression alone says.
@@ -99,8 +99,7 @@ impl Expr {
     /// );
     /// ```
     pub fn parse(text: &str) -> Result<Expr> {
-        let (root, names) = parse::parse(text)?;
-        Ok(Expr { text: text.to_owned(), root, names })
+        Ok(Expr { text: text.to_owned(), parsed: parse::parse(text)? })
     }
 
     /// The fields it names, each once, in the order of their first mention.
@@ -112,7 +111,7 @@ impl Expr {
     /// # Ok::<(), windrow::Error>(())
     /// ```
     pub fn fields(&self) -> Vec<String> {
-        self.names.iter().map(|n| n.name.clone()).collect()
+        self.parsed.names.iter().map(|n| n.name.clone()).collect()
     }
 
     /// For each of [`Expr::fields`], what it must be: for formats that decode a field to the type that is asked for.
@@ -125,7 +124,7 @@ impl Expr {
     /// # Ok::<(), windrow::Error>(())
     /// ```
     pub fn type_hints(&self) -> Vec<(String, Hint)> {
-        self.fields().into_iter().zip(hints::hints(&self.root, self.names.len())).collect()
+        self.fields().into_iter().zip(hints::hints(&self.parsed.root, self.parsed.names.len())).collect()
     }
 
     /// The predicate for fields of the types that `lookup` gives. `known` are names to suggest for one that `lookup` does
@@ -140,19 +139,23 @@ impl Expr {
     /// # use windrow::query::expr::Expr;
     /// let types = |name: &str| (name == "status").then_some(DataType::Int64);
     /// let error = Expr::parse("status >= 'x'")?.bind(&types, &[]).unwrap_err();
-    /// assert_eq!(error.to_string(), "in the expression \"status >= 'x'\": status is an integer; 'x' is text");
+    /// assert_eq!(
+    ///     error.to_string(),
+    ///     "in the expression \"status >= 'x'\", line 1, column 1: status is an integer; 'x' is text"
+    /// );
     ///
     /// let error = Expr::parse("Status >= 500")?.bind(&types, &["status".to_owned()]).unwrap_err();
     /// assert_eq!(
     ///     error.to_string(),
-    ///     "in the expression \"Status >= 500\": there is no field Status; names are case-sensitive, there is status"
+    ///     "in the expression \"Status >= 500\", line 1, column 1: \
+    ///      there is no field Status; names are case-sensitive, there is status"
     /// );
     /// # Ok::<(), windrow::Error>(())
     /// ```
     pub fn bind(&self, lookup: &dyn Fn(&str) -> Option<DataType>, known: &[String]) -> Result<Predicate> {
         let (mut types, mut sorts) = (Vec::new(), Vec::new());
-        for name in &self.names {
-            let fail = |what| Error::usage(format!("in the expression {}: {what}", parse::quoted(&self.text)));
+        for name in &self.parsed.names {
+            let fail = |what: String| parse::fail(&self.text, name.at, &what);
             let ty = lookup(&name.name).ok_or_else(|| fail(names::unknown(name, known)))?;
             let sort = bind::sort_of(&ty).ok_or_else(|| {
                 fail(format!(
@@ -164,8 +167,8 @@ impl Expr {
             types.push(ty);
             sorts.push(sort);
         }
-        let binder = bind::Binder { text: &self.text, names: &self.names, sorts: &sorts };
-        let cond = binder.condition(&self.root)?;
+        let binder = bind::Binder { text: &self.text, parsed: &self.parsed, sorts: &sorts };
+        let cond = binder.condition(&self.parsed.root)?;
         // Dictionaries of text are tested entry by entry; others are unpacked.
         let unpack = |(ty, sort): (&DataType, &bind::Sort)| {
             matches!(ty, DataType::Dictionary(..)) && !matches!(sort, bind::Sort::Text | bind::Sort::Null)

@@ -11,6 +11,7 @@
 
 use super::tree::{Arith, Name, Node, Op};
 use crate::{Error, Result};
+use regex::bytes::Regex;
 use sqlparser::dialect::GenericDialect;
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 use std::collections::HashMap;
@@ -20,7 +21,7 @@ pub(super) const MAX_DEPTH: usize = 128;
 
 /// What an expression may be made of, for messages.
 const SUPPORTED: &str = "an expression is made of = <> < <= > >=, and, or, not, in, between, like, is null, is true, \
-    + - * / %, parentheses, fields, numbers, 'text', true, false and null";
+    regexp_like(field, 'pattern'), + - * / %, parentheses, fields, numbers, 'text', true, false and null";
 
 const RESERVED: [&str; 10] = ["and", "or", "not", "is", "null", "true", "false", "in", "between", "like"];
 
@@ -38,21 +39,32 @@ const SUM: u8 = 6;
 const PRODUCT: u8 = 7;
 const SIGN: u8 = 8;
 
-/// The tree of `text` and the fields it names, each once, in the order of their first mention.
-pub(super) fn parse(text: &str) -> Result<(Node, Vec<Name>)> {
+/// What a text says.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Parsed {
+    pub(super) root: Node,
+    /// The fields it names, each once, in the order of their first mention.
+    pub(super) names: Vec<Name>,
+    /// Where each leaf of the tree stands, in the order in which they are written.
+    pub(super) places: Vec<Location>,
+}
+
+/// The tree of `text`.
+pub(super) fn parse(text: &str) -> Result<Parsed> {
     let mut tokens = match Tokenizer::new(&GenericDialect {}, text).tokenize_with_location() {
         Ok(tokens) => tokens,
         Err(e) => return Err(fail(text, e.location, &lowercase_first(&e.message))),
     };
     let end = tokens.last().map_or(Location::new(1, 1), |t| t.span.end);
     tokens.retain(|t| !matches!(t.token, Token::Whitespace(_)));
-    let mut parser = Parser { text, tokens, end, next: 0, depth: 0, names: Vec::new(), index: HashMap::new() };
+    let mut parser =
+        Parser { text, tokens, end, next: 0, depth: 0, names: Vec::new(), index: HashMap::new(), places: Vec::new() };
     if parser.tokens.is_empty() {
         return Err(Error::usage(format!("an expression is empty; {SUPPORTED}")));
     }
     let root = parser.expression(OR)?;
     match parser.peek() {
-        Token::EOF => Ok((root.node, parser.names)),
+        Token::EOF => Ok(Parsed { root: root.node, names: parser.names, places: parser.places }),
         Token::RParen => Err(parser.fail_here("this parenthesis closes nothing")),
         _ => Err(parser.unexpected("an operator or the end")),
     }
@@ -71,7 +83,8 @@ fn lowercase_first(sentence: &str) -> String {
     chars.next().map_or_else(String::new, |c| c.to_lowercase().chain(chars).collect())
 }
 
-fn fail(text: &str, at: Location, what: &str) -> Error {
+/// The error that `what` is wrong with `text` at a place.
+pub(super) fn fail(text: &str, at: Location, what: &str) -> Error {
     Error::usage(format!("in the expression {}, line {}, column {}: {what}", quoted(text), at.line, at.column))
 }
 
@@ -97,6 +110,7 @@ struct Parser<'a> {
     depth: usize,
     names: Vec<Name>,
     index: HashMap<String, usize>,
+    places: Vec<Location>,
 }
 
 impl Parser<'_> {
@@ -217,7 +231,32 @@ impl Parser<'_> {
                 Err(self.unexpected("an operator or a closing parenthesis"))
             };
         }
+        if self.is_word(0, "regexp_like") && *self.peek_at(1) == Token::LParen {
+            return self.regexp_like();
+        }
         self.atom().map(Part::leaf)
+    }
+
+    /// `regexp_like(x, 'pattern')`.
+    fn regexp_like(&mut self) -> Result<Part> {
+        self.next += 2;
+        let text = self.expression(SUM)?;
+        if !self.accept(&Token::Comma) {
+            return Err(self.unexpected("a comma and a pattern in quotes"));
+        }
+        let Token::SingleQuotedString(pattern) = self.peek() else {
+            return Err(self.unexpected("a pattern in quotes"));
+        };
+        let pattern = Box::new(Node::Text(pattern.clone()));
+        if let Node::Text(pattern) = &*pattern {
+            regexp(pattern).map_err(|what| self.fail_here(&what))?;
+        }
+        self.places.push(self.here());
+        self.next += 1;
+        if !self.accept(&Token::RParen) {
+            return Err(self.unexpected("a closing parenthesis"));
+        }
+        self.over(text.depth, Node::Regexp(Box::new(text.node), pattern))
     }
 
     /// A literal or a field.
@@ -241,6 +280,7 @@ impl Parser<'_> {
             Token::Word(_) => return self.field(),
             _ => return Err(self.unexpected("a field or a value")),
         };
+        self.places.push(self.here());
         self.next += 1;
         Ok(node)
     }
@@ -248,7 +288,7 @@ impl Parser<'_> {
     /// A name, of one part or of several joined by dots.
     fn field(&mut self) -> Result<Node> {
         let start = self.next;
-        let (mut name, mut quoted) = (String::new(), false);
+        let (at, mut name, mut quoted) = (self.here(), String::new(), false);
         loop {
             let Token::Word(word) = self.peek() else {
                 return Err(self.unexpected("the rest of a field's name"));
@@ -275,8 +315,9 @@ impl Parser<'_> {
         let next = self.names.len();
         let index = *self.index.entry(name.clone()).or_insert(next);
         if index == next {
-            self.names.push(Name { name, quoted });
+            self.names.push(Name { name, quoted, at });
         }
+        self.places.push(at);
         Ok(Node::Field(index))
     }
 
@@ -417,6 +458,16 @@ impl Parser<'_> {
         }
         self.negate_if(negated, depth, Node::In(value, list))
     }
+}
+
+/// A regular expression, or what is wrong with it.
+pub(super) fn regexp(pattern: &str) -> Result<Regex, String> {
+    Regex::new(pattern).map_err(|e| {
+        // Of a syntax error, which quotes the pattern over several lines, the last line says what it is.
+        let what = e.to_string();
+        let what = what.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        format!("{} is no regular expression: {what}", quoted(pattern))
+    })
 }
 
 /// Digits are an integer of any size that 128 bits hold; a point or an exponent makes a 64-bit float.

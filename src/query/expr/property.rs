@@ -181,6 +181,8 @@ fn condition() -> BoxedStrategy<String> {
         2 => (text(), op(), text()).prop_map(|(a, op, b)| format!("{a} {op} {b}")),
         1 => (text(), not(), list(text_literal())).prop_map(|(a, n, l)| format!("{a} {n}in ({l})")),
         2 => (text(), not(), pattern).prop_map(|(a, n, p)| format!("{a} {n}like {p}")),
+        1 => (text(), one_of(&["'a'", "'^a'", "'b$'", "'.'", "''", "'^.é?$'", "'[a-c]{3}'"]))
+            .prop_map(|(a, p)| format!("regexp_like({a}, {p})")),
         1 => (text(), not(), text_literal(), text()).prop_map(|(a, n, b, c)| format!("{a} {n}between {b} and {c}")),
         2 => (number_field(), op(), one_of(&["1.5", "-0.5", "0.5", "-1.5", "500.0", "9007199254740993", "1e19"]))
             .prop_map(|(a, op, b)| format!("{a} {op} {b}")),
@@ -230,14 +232,14 @@ proptest! {
         let rows = &rows[skipped..];
         let expr = Expr::parse(&text).unwrap();
         let place: Vec<usize> =
-            expr.names.iter().map(|n| FIELDS.iter().position(|f| *f == n.name).unwrap()).collect();
+            expr.parsed.names.iter().map(|n| FIELDS.iter().position(|f| *f == n.name).unwrap()).collect();
         let floats: Vec<bool> = place.iter().map(|p| matches!(FIELDS[*p], "f" | "g")).collect();
 
         let mut wanted = Vec::new();
-        let mut overflows = constant_overflows(&expr.root);
+        let mut overflows = constant_overflows(&expr.parsed.root);
         for row in rows {
             let values: Vec<Value> = place.iter().map(|p| row[*p].clone()).collect();
-            match (Row { values: &values, floats: &floats }).value(&expr.root) {
+            match (Row { values: &values, floats: &floats }).value(&expr.parsed.root) {
                 Ok(Bool(b)) => wanted.push(Some(b)),
                 Ok(Null) => wanted.push(None),
                 Ok(other) => panic!("{other:?}"),
@@ -270,8 +272,8 @@ proptest! {
                 let _ = predicate.evaluate(&columns, 2);
             }
             // What is shown of a tree is that tree.
-            let shown = super::tree::Shown { node: &expr.root, names: &expr.names }.to_string();
-            prop_assert_eq!(&Expr::parse(&shown).unwrap().root, &expr.root, "{}", shown);
+            let shown = super::tree::Shown { node: &expr.parsed.root, names: &expr.parsed.names }.to_string();
+            prop_assert_eq!(&Expr::parse(&shown).unwrap().parsed.root, &expr.parsed.root, "{}", shown);
         }
     }
 }

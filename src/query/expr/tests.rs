@@ -77,7 +77,7 @@ const MEANING: &[(&str, &str)] = &[
     ("i <= 2", "tt-t"), ("i > -3", "tt-f"), ("i >= 2", "ft-f"), ("2 > i", "tf-t"), ("1 = i", "tf-f"),
     ("2 <= i", "ft-f"), ("i<-2", "ff-t"), ("i=+1", "tf-f"), ("i = - -1", "tf-f"), ("-i = 3", "ff-t"),
     ("1 < 2", "tttt"), ("1 = 1.0", "tttt"), ("'a' < 'b'", "tttt"), ("1 > 2", "ffff"),
-    ("I-- comment\n", "in the expression \"I-- comment \": there is no field I; names are case-sensitive, there is i"),
+    ("I-- comment\n", "in the expression \"I-- comment \", line 1, column 1: there is no field I; names are case-sensitive, there is i"),
     // Exact numbers.
     ("i < 1.5", "tf-t"), ("i = 1.5", "ff-f"), ("i <> 1.5", "tt-t"), ("i > 1e300", "ff-f"), ("i >= -1e300", "tt-t"),
     ("big = 9007199254740993", "ftff"), ("big > 9007199254740992.0", "fttf"), ("big = g", "ffff"),
@@ -128,6 +128,9 @@ const MEANING: &[(&str, &str)] = &[
     ("s like 'a'", "tf-f"), ("s like '%'", "tt-t"), ("s like 'it%'", "ft-f"), ("s like '%''s'", "ft-f"),
     ("s like '_'", "tf-f"), ("s not like '_%'", "ff-t"), ("w like '%than%'", "ft-f"), ("w like 'l%n%t%e'", "ft-f"),
     ("v like '__'", "ft-f"), ("v like '_o%f'", "ff-t"), ("d like '_'", "t-tt"), ("w like 'a'", "tf-f"),
+    ("regexp_like(s, '^(a|it).?')", "tt-f"), ("not REGEXP_LIKE(w, 'than|^$')", "tf-t"), ("regexp_like(d, 'A')", "f-ff"),
+    ("regexp_like(v, '^.o.*f$')", "ff-t"), ("regexp_like(s, '(?i)A')", "tf-f"), ("regexp_like('größe', '^gr.ße$')", "tttt"),
+    ("regexp_like(null, 'a')", "----"), ("b and regexp_like(s, '')", "tf-t"),
     ("'größe' like 'gr_ße'", "tttt"), ("'größe' like 'gr__ße'", "ffff"), ("s like null", "----"),
     ("'abcabd' like '%ab_'", "tttt"), ("'' like ''", "tttt"), ("'' like '_'", "ffff"), ("'%' like '%%'", "tttt"),
     // Arithmetic.
@@ -173,7 +176,7 @@ fn at(text: &str, column: usize, what: &str) -> String {
 }
 
 const MADE_OF: &str = "an expression is made of = <> < <= > >=, and, or, not, in, between, like, is null, is true, \
-    + - * / %, parentheses, fields, numbers, 'text', true, false and null";
+    regexp_like(field, 'pattern'), + - * / %, parentheses, fields, numbers, 'text', true, false and null";
 
 #[test]
 #[rustfmt::skip]
@@ -192,6 +195,10 @@ fn malformed_text_is_told_where_and_what() {
         ("b || c", 3, "|| stands where an operator or the end should; || is written or".into()),
         ("!b", 1, "! stands where a field or a value should; ! is written not".into()),
         ("lower(s) = 'a'", 1, format!("lower(...) is not a function of expressions; {MADE_OF}")),
+        ("b and regexp_like(s, '(')", 22, "\"(\" is no regular expression: unclosed group".into()),
+        ("regexp_like(s)", 14, format!(") stands where a comma and a pattern in quotes should; {MADE_OF}")),
+        ("regexp_like(s, w)", 16, format!("w stands where a pattern in quotes should; {MADE_OF}")),
+        ("regexp_like(s, 'a'", 19, "the expression ends where a closing parenthesis should stand".into()),
         ("i in 1", 6, "1 stands where the parenthesis that opens the list of in should".into()),
         ("i in ()", 7, format!(") stands where a field or a value should; {MADE_OF}")),
         ("i in (1 2)", 9, "2 stands where a comma or a closing parenthesis should".into()),
@@ -247,6 +254,7 @@ fn types_that_do_not_meet_are_told_apart() {
         ("f is true", "f is a number, not a condition; compare it with something"),
         ("1", "1 is an integer, not a condition; compare it with something"),
         ("i like 'a'", "i is an integer; like is for text: compare with = < <= > >= or between"),
+        ("regexp_like(i + 1, 'a')", "i + 1 is an integer; regexp_like is for text"),
         ("s like w", "like takes a pattern in quotes; w is none"),
         ("b in (true)", "b is a boolean, which in does not take; use ="),
         ("b between false and true", "b is a boolean, which between does not take; use ="),
@@ -258,23 +266,43 @@ fn types_that_do_not_meet_are_told_apart() {
         ("nothing_like_it = 1", "there is no field nothing_like_it"),
         ("response-time > 1", "there is no field response"),
     ] {
-        assert_eq!(answer(text, &columns), Err(format!("in the expression \"{text}\": {what}")), "{text}");
+        let error = answer(text, &columns).expect_err(text);
+        let sentence = error.strip_prefix(&format!("in the expression \"{text}\", line 1, column ")).expect(&error);
+        assert_eq!(sentence.split_once(": ").map(|(_, what)| what), Some(what), "{text}");
     }
     let few = &columns[..2];
     assert_eq!(
         answer("nothing = 1", few),
-        Err("in the expression \"nothing = 1\": there is no field nothing; there are i, big".into())
+        Err("in the expression \"nothing = 1\", line 1, column 1: there is no field nothing; there are i, big".into())
     );
     let decimal = |_: &str| Some(DataType::Decimal128(10, 2));
     let error = Expr::parse("price > 1").and_then(|e| e.bind(&decimal, &[])).expect_err("decimal");
     assert_eq!(
         error.to_string(),
-        "in the expression \"price > 1\": price has the type Decimal128(10, 2), which expressions do not take; \
+        "in the expression \"price > 1\", line 1, column 1: price has the type Decimal128(10, 2), which expressions do not take; \
          they take integers, floats, booleans, text and times"
     );
     let long = format!("{} = 1", "x".repeat(200));
     let error = answer(&long, few).expect_err("long");
-    assert!(error.starts_with(&format!("in the expression \"{}...\": there is no field x", "x".repeat(100))), "{error}");
+    assert!(error.starts_with(&format!("in the expression \"{}...\", line 1, column 1: there is no field x", "x".repeat(100))), "{error}");
+}
+
+#[test]
+fn what_does_not_type_is_told_where() {
+    let columns = columns();
+    for (text, line, column) in [
+        ("i = 1 and s + 1 > 5", 1, 11),
+        ("i = 1 and 5 < 1 + (s)", 1, 20),
+        ("i = 1\n  or i in (1, 2) and not -s > 5", 2, 27),
+        ("b and (c or (i = 1 and f = 'x'))", 1, 24),
+        ("b and 'x' = i", 1, 13),
+        ("i is null or i between 1 and 's'", 1, 14),
+        ("b or b or nothing = 1", 1, 11),
+        ("regexp_like(s, 'a') or b and i", 1, 30),
+    ] {
+        let error = answer(text, &columns).expect_err(text);
+        assert!(error.contains(&format!(", line {line}, column {column}: ")), "{text}: {error}");
+    }
 }
 
 #[test]

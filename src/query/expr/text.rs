@@ -14,6 +14,7 @@ use arrow_array::{Array, BinaryArray, BinaryViewArray, GenericByteArray, LargeBi
 use arrow_buffer::{BooleanBuffer, NullBuffer};
 use arrow_cast::cast;
 use arrow_schema::DataType;
+use regex::bytes::Regex;
 use std::collections::HashSet;
 
 /// Up to here a list is searched one by one (of views, a pass for each).
@@ -26,6 +27,7 @@ pub(super) enum TextTest {
     /// Distinct texts; more than [`SHORT_LIST`] of them have a set as well.
     In(Vec<Box<[u8]>>, Option<HashSet<Box<[u8]>, RandomState>>),
     Like(Like),
+    Regexp(Regex),
 }
 
 impl TextTest {
@@ -174,5 +176,6 @@ fn test_rows<'a>(rows: usize, get: impl Fn(usize) -> &'a [u8], test: &TextTest) 
         TextTest::Like(Like::General(symbols)) => {
             BooleanBuffer::collect_bool(rows, |i| matches_symbols(symbols, get(i)))
         }
+        TextTest::Regexp(regexp) => BooleanBuffer::collect_bool(rows, |i| regexp.is_match(get(i))),
     }
 }

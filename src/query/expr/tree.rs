@@ -3,6 +3,7 @@
 //! Invariant: no path through a tree is longer than [`super::parse::MAX_DEPTH`], whatever was written, so that binding,
 //! printing and dropping it may recurse. Chains of `and` and of `or` are flat lists, of any length.
 
+use sqlparser::tokenizer::Location;
 use std::fmt;
 
 /// A comparison.
@@ -94,6 +95,8 @@ pub(super) enum Node {
     In(Box<Node>, Vec<Node>),
     Between(Box<Node>, Box<Node>, Box<Node>),
     Like(Box<Node>, Box<Node>),
+    /// The pattern was tried when it was parsed.
+    Regexp(Box<Node>, Box<Node>),
     Arith(Arith, Box<Node>, Box<Node>),
     Negate(Box<Node>),
 }
@@ -104,6 +107,36 @@ pub(super) struct Name {
     pub(super) name: String,
     /// In double quotes: someone may have meant text.
     pub(super) quoted: bool,
+    /// Where it first stands.
+    pub(super) at: Location,
+}
+
+impl Node {
+    /// The parts of which it is made, in the order in which they are written.
+    pub(super) fn parts(&self) -> Vec<&Node> {
+        match self {
+            Node::Null | Node::Bool(_) | Node::Int(_) | Node::Float(_) | Node::Text(_) | Node::Field(_) => Vec::new(),
+            Node::Not(a) | Node::IsNull(a) | Node::Is(a, _) | Node::Negate(a) => vec![a],
+            Node::Compare(_, a, b) | Node::Like(a, b) | Node::Regexp(a, b) | Node::Arith(_, a, b) => vec![a, b],
+            Node::Between(a, b, c) => vec![a, b, c],
+            Node::And(list) | Node::Or(list) => list.iter().collect(),
+            Node::In(a, list) => std::iter::once(&**a).chain(list).collect(),
+        }
+    }
+
+    /// How many leaves are written before `node`, which is a part of this one.
+    pub(super) fn leaves_before(&self, node: &Node) -> Option<usize> {
+        fn walk(at: &Node, node: &Node, leaves: &mut usize) -> bool {
+            if std::ptr::eq(at, node) {
+                return true;
+            }
+            let parts = at.parts();
+            *leaves += usize::from(parts.is_empty());
+            parts.into_iter().any(|part| walk(part, node, leaves))
+        }
+        let mut leaves = 0;
+        walk(self, node, &mut leaves).then_some(leaves)
+    }
 }
 
 /// A node written as SQL, for messages.
@@ -183,6 +216,11 @@ impl fmt::Display for Shown<'_> {
                 self.inner(a, f)?;
                 f.write_str(" like ")?;
                 self.inner(pattern, f)
+            }
+            Node::Regexp(a, pattern) => {
+                f.write_str("regexp_like(")?;
+                self.list(&[(**a).clone(), (**pattern).clone()], ", ", f)?;
+                f.write_str(")")
             }
             Node::Arith(op, a, b) => {
                 self.inner(a, f)?;

@@ -63,6 +63,13 @@ impl Row<'_> {
                 (Text(text), Text(pattern)) => Bool(like(&characters(&text), &characters(&pattern))),
                 _ => Null,
             },
+            Node::Regexp(a, pattern) => match (self.value(a)?, self.value(pattern)?) {
+                (Text(text), Text(pattern)) => {
+                    let pattern = std::str::from_utf8(&pattern).unwrap();
+                    Bool(regex::bytes::Regex::new(pattern).unwrap().is_match(&text))
+                }
+                _ => Null,
+            },
             Node::Arith(op, a, b) => {
                 if always_null(a) || always_null(b) {
                     return Ok(Null);
@@ -151,16 +158,7 @@ pub(super) fn constant_overflows(node: &Node) -> bool {
     if constant(node) && (Row { values: &[], floats: &[] }).value(node).is_err() {
         return true;
     }
-    match node {
-        Node::And(list) | Node::Or(list) => list.iter().any(constant_overflows),
-        Node::Not(a) | Node::IsNull(a) | Node::Is(a, _) | Node::Negate(a) => constant_overflows(a),
-        Node::Compare(_, a, b) | Node::Like(a, b) | Node::Arith(_, a, b) => {
-            constant_overflows(a) || constant_overflows(b)
-        }
-        Node::In(a, list) => constant_overflows(a) || list.iter().any(constant_overflows),
-        Node::Between(a, b, c) => [a, b, c].iter().any(|n| constant_overflows(n)),
-        _ => false,
-    }
+    node.parts().into_iter().any(constant_overflows)
 }
 
 fn float_arith(op: Arith, a: Value, b: Value) -> Value {

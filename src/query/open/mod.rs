@@ -158,11 +158,6 @@ pub(crate) fn open(
     }
 }
 
-/// Whether the query needs to know when records were.
-fn needs_time(plan: &Plan) -> bool {
-    plan.window.is_some() || plan.range.is_some()
-}
-
 fn no_time(names: &[String]) -> Error {
     let mut message = "none of the fields is known to hold the time; name the one that does with --time".to_owned();
     if !names.is_empty() {
@@ -173,7 +168,7 @@ fn no_time(names: &[String]) -> Error {
 
 /// The time column of columnar input, if the plan needs one.
 fn time_column(plan: &Plan, options: &Options, schema: &SchemaRef) -> Result<Option<String>> {
-    if !needs_time(plan) {
+    if !plan.uses_time() {
         return Ok(None);
     }
     let names = ArrowFields(schema).names();

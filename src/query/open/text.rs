@@ -1,7 +1,7 @@
 //! A text input bound to a plan: its fields and their types from the first records, its time, its decoder.
 
 use super::fields::TextFields;
-use super::{Format, TIME_FIELDS, needs_time, no_time};
+use super::{Format, TIME_FIELDS, no_time};
 use crate::format::access::AccessDecoder;
 use crate::format::csv::{CsvDecoder, Dialect, Layout};
 use crate::format::infer::SAMPLE_RECORDS;
@@ -115,7 +115,7 @@ impl Opened {
 
 /// The time field, if the query needs one.
 fn time_field(plan: &Plan, fields: &TextFields, options: &Options) -> Result<Option<TimeField>> {
-    if !needs_time(plan) {
+    if !plan.uses_time() {
         return Ok(None);
     }
     let known = || TIME_FIELDS.iter().find(|f| fields.has(f)).map(|f| (*f).to_owned());
