@@ -7,7 +7,7 @@ use super::plan::Plan;
 use crate::Result;
 use crate::core::groups::Groups;
 use crate::core::panes::PaneStore;
-use crate::memory::Lease;
+use crate::memory::{Budget, Lease};
 
 /// The keys and open panes of one partition.
 pub(crate) struct Partition<K: KeyRows> {
@@ -59,7 +59,7 @@ impl<K: KeyRows> Partition<K> {
             if plan.naive {
                 // The reference: every record goes into each of its windows, which stand where panes otherwise do.
                 if let Some(spec) = plan.window {
-                    let (first, last) = spec.windows_of(segment.pane);
+                    let (first, last) = segment.pane.windows(spec);
                     for window in first..=last {
                         self.panes.admit(&block.rows, &block.states);
                         self.panes.add(window, ids, &block.rows, &block.states, cells.clone());
@@ -74,7 +74,17 @@ impl<K: KeyRows> Partition<K> {
             self.panes.add(segment.pane, ids, &block.rows, &block.states, cells);
         }
         self.panes.tidy();
+        self.lease()
+    }
+
+    /// Leases what is held.
+    pub(crate) fn lease(&mut self) -> Result<()> {
         self.lease.resize(self.groups.bytes() + self.panes.bytes())
+    }
+
+    /// The budget it leases from.
+    pub(crate) fn budget(&self) -> &Budget {
+        self.lease.budget()
     }
 
     /// The lease, to go on with under another owner.
