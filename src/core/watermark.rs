@@ -18,6 +18,8 @@ pub const AHEAD: i64 = i64::MAX;
 pub struct Clock {
     bound: i64,
     max_ahead: Option<i64>,
+    before: Option<i64>,
+    floor: i64,
     greatest: Option<i64>,
     disorder: i64,
 }
@@ -25,12 +27,28 @@ pub struct Clock {
 impl Clock {
     /// A clock at rest: records may be `bound` late, and `max_ahead` ahead of the greatest time before them.
     pub fn new(bound: i64, max_ahead: Option<i64>) -> Clock {
-        Clock { bound: bound.min(LONGEST), max_ahead, greatest: None, disorder: 0 }
+        Clock { bound: bound.min(LONGEST), max_ahead, before: None, floor: i64::MIN, greatest: None, disorder: 0 }
     }
 
-    /// The watermark; the least integer before the first record.
+    /// The clock of an input that goes on where others are: the first record is ahead of `before`, if of anything, and the
+    /// watermark begins at `floor`.
+    pub fn after(self, before: Option<i64>, floor: i64) -> Clock {
+        Clock { before, floor, ..self }
+    }
+
+    /// The greatest time so far.
+    pub fn greatest(&self) -> Option<i64> {
+        self.greatest
+    }
+
+    /// The watermark; the least integer before the first record of all.
     pub fn watermark(&self) -> i64 {
-        self.greatest.map_or(i64::MIN, |greatest| greatest - self.bound)
+        self.greatest.map_or(self.floor, |greatest| self.floor.max(greatest - self.bound))
+    }
+
+    /// The watermark that a first record of time `first` will bring under `bound`.
+    pub fn before(first: i64, bound: i64) -> i64 {
+        first - bound.min(LONGEST)
     }
 
     /// The greatest distance of a record below the greatest time before it.
@@ -38,21 +56,15 @@ impl Clock {
         self.disorder
     }
 
-    /// Whether in-order records, or nearly so, would all be on time: the greatest distance of one below a greater one
-    /// before it among them is `disorder`.
-    pub fn allows(&self, disorder: i64) -> bool {
-        disorder <= self.bound
-    }
-
     /// Takes the next records, of which only the least and the greatest time and the disorder among them are known, if that
     /// is enough to tell that all are on time.
     pub fn pass(&mut self, least: i64, greatest: i64, disorder: i64) -> bool {
-        let before = self.greatest.unwrap_or(least);
-        let disorder = disorder.max(before.saturating_sub(least));
-        let on_time =
-            self.allows(disorder) && self.max_ahead.is_none_or(|most| greatest.saturating_sub(before) <= most);
+        let disorder = disorder.max(self.greatest.map_or(0, |before| before.saturating_sub(least)));
+        let reference = self.greatest.or(self.before).unwrap_or(least);
+        let far = |most| greatest.saturating_sub(reference) > most;
+        let on_time = disorder <= self.bound && least >= self.floor && !self.max_ahead.is_some_and(far);
         if on_time {
-            self.greatest = Some(before.max(greatest));
+            self.greatest = self.greatest.max(Some(greatest));
             self.disorder = self.disorder.max(disorder);
         }
         on_time
@@ -61,19 +73,19 @@ impl Clock {
     /// Takes the next records. Returns the watermark before each of them, or [`AHEAD`], if one of them may have a closed
     /// window or is ahead.
     pub fn judge(&mut self, times: &[i64]) -> Option<Vec<i64>> {
-        let mut greatest = match (self.greatest, times.first()) {
-            (Some(greatest), _) => greatest,
-            (None, Some(first)) => *first,
-            (None, None) => return None,
-        };
-        let (mut back, mut forth) = (0, 0);
+        let first = times.first()?;
+        let mut greatest = self.greatest.unwrap_or(*first);
+        let (mut back, mut forth, mut least) = (0, 0, *first);
+        if let (None, Some(before)) = (self.greatest, self.before) {
+            forth = first.saturating_sub(before);
+        }
         for ts in times {
             forth = forth.max(ts.saturating_sub(greatest));
             greatest = greatest.max(*ts);
             back = back.max(greatest.saturating_sub(*ts));
+            least = least.min(*ts);
         }
-        // What `greatest` is while the very first record is judged makes no difference: it is never late nor ahead.
-        if back <= self.bound && self.max_ahead.is_none_or(|most| forth <= most) {
+        if back <= self.bound && least >= self.floor && self.max_ahead.is_none_or(|most| forth <= most) {
             self.greatest = Some(greatest);
             self.disorder = self.disorder.max(back);
             return None;
@@ -84,8 +96,8 @@ impl Clock {
     fn marks(&mut self, times: &[i64]) -> Vec<i64> {
         let mut marks = Vec::with_capacity(times.len());
         for ts in times {
-            if let (Some(most), Some(greatest)) = (self.max_ahead, self.greatest)
-                && ts.saturating_sub(greatest) > most
+            if let (Some(most), Some(reference)) = (self.max_ahead, self.greatest.or(self.before))
+                && ts.saturating_sub(reference) > most
             {
                 marks.push(AHEAD);
                 continue;
@@ -119,9 +131,10 @@ mod tests {
         #[test]
         fn judges_by_the_records_before(
             times in prop::collection::vec(-50i64..50, 0..60), bound in 0i64..30, ahead in prop::option::of(0i64..40),
-            cut in 1usize..9,
+            before in prop::option::of(-50i64..50), cut in 1usize..9,
         ) {
-            let mut clock = Clock::new(bound, ahead);
+            let floor = before.map_or(i64::MIN, |before| before - 20);
+            let mut clock = Clock::new(bound, ahead).after(before, floor);
             let mut ours = Vec::new();
             for (i, block) in times.chunks(cut).enumerate() {
                 let (least, greatest) = (*block.iter().min().unwrap(), *block.iter().max().unwrap());
@@ -137,11 +150,11 @@ mod tests {
             let (mut kept, mut disorder): (Vec<i64>, i64) = (Vec::new(), 0);
             for (ts, mark) in times.iter().zip(ours) {
                 let greatest = kept.iter().max();
-                if ahead.zip(greatest).is_some_and(|(most, greatest)| ts - greatest > most) {
+                if ahead.zip(greatest.or(before.as_ref())).is_some_and(|(most, before)| ts - before > most) {
                     prop_assert_eq!(mark, Some(AHEAD));
                     continue;
                 }
-                let watermark = greatest.map_or(i64::MIN, |greatest| greatest - bound);
+                let watermark = greatest.map_or(floor, |greatest| floor.max(greatest - bound));
                 match mark {
                     Some(mark) => prop_assert_eq!(mark, watermark),
                     // A window that holds the instant ends after it.
@@ -151,7 +164,7 @@ mod tests {
                 kept.push(*ts);
             }
             prop_assert_eq!(clock.disorder(), disorder);
-            prop_assert_eq!(clock.watermark(), kept.iter().max().map_or(i64::MIN, |greatest| greatest - bound));
+            prop_assert_eq!(clock.watermark(), kept.iter().max().map_or(floor, |greatest| floor.max(greatest - bound)));
         }
     }
 }

@@ -5,16 +5,18 @@
 //! in steps as the watermark passes, so that memory holds what is open.
 
 use super::emit::Emitter;
+use super::judge::Judge;
 use super::keys::{ByteRows, KeyRows, WordRows};
 use super::map::{Mapped, Marks, Partitioning, Piece, Scratch, map_block};
 use super::plan::Plan;
 use super::reduce::Partition;
 use super::tally::Tally;
 use crate::core::slide::Engine;
-use crate::core::watermark::{Clock, disorder};
+use crate::core::watermark::disorder;
 use crate::engine::Pipeline;
 use crate::memory::{Budget, Lease};
 use crate::metrics::Statistics;
+use crate::source::merge::Merged;
 use crate::source::{BadPlace, Cut, Reader, Report, Task};
 use crate::{Error, Result};
 use arrow_array::RecordBatch;
@@ -71,11 +73,14 @@ pub(crate) trait Run: Send {
 }
 
 /// Begins a run. Nothing is read before the first block is asked for.
-pub(crate) fn begin(plan: Arc<Plan>, reader: Box<dyn Reader>, context: Context) -> Box<dyn Run> {
+///
+/// # Errors
+/// Inputs that have to be looked at first and cannot be read.
+pub(crate) fn begin(plan: Arc<Plan>, reader: Box<dyn Reader>, context: Context) -> Result<Box<dyn Run>> {
     if plan.word_key {
-        Box::new(Fold::<WordRows>::new(plan, reader, context))
+        Ok(Box::new(Fold::<WordRows>::new(plan, reader, context)?))
     } else {
-        Box::new(Fold::<ByteRows>::new(plan, reader, context))
+        Ok(Box::new(Fold::<ByteRows>::new(plan, reader, context)?))
     }
 }
 
@@ -109,8 +114,9 @@ struct Fold<K: KeyRows> {
     reader: Box<dyn Reader>,
     pipeline: Pipeline<Box<dyn Task>, Unit<K>>,
     mapper: Mapper<K>,
-    joint: Joint,
-    clock: Option<Clock>,
+    /// One for each input.
+    joints: Vec<Joint>,
+    judge: Option<Judge>,
     partitions: Vec<Partition<K>>,
     tally: Tally,
     emitter: Option<Emitter>,
@@ -119,56 +125,66 @@ struct Fold<K: KeyRows> {
 }
 
 impl<K: KeyRows> Fold<K> {
-    fn new(plan: Arc<Plan>, reader: Box<dyn Reader>, context: Context) -> Self {
+    fn new(plan: Arc<Plan>, mut reader: Box<dyn Reader>, context: Context) -> Result<Self> {
         let round = reader.round(context.threads);
         // Blocks wait for their judgement as they were decoded, which takes more memory than what they are mapped to.
         let round = if context.lateness.is_some() { round.min(2 * context.threads) } else { round };
-        Fold {
+        let inputs = context.inputs.len().max(1);
+        let mut firsts = vec![None; inputs];
+        if context.lateness.is_some() {
+            let split = reader.split();
+            if !split.is_empty() {
+                let merged = Merged::new(split, round)?;
+                firsts = merged.first_times();
+                reader = Box::new(merged);
+            }
+        }
+        Ok(Fold {
             pipeline: Pipeline::new(round),
             mapper: Mapper {
                 plan: plan.clone(),
                 partitioning: Partitioning::new(context.bits, context.threads),
                 scratches: Mutex::default(),
             },
-            joint: Joint::default(),
-            clock: context.lateness.map(|lateness| Clock::new(lateness.bound, lateness.max_ahead)),
+            joints: std::iter::repeat_with(Joint::default).take(inputs).collect(),
+            judge: context.lateness.map(|lateness| Judge::new(lateness, firsts)),
             partitions: Vec::new(),
-            tally: Tally::new(context.inputs.len()),
+            tally: Tally::new(inputs),
             emitter: None,
             finished: false,
             plan,
             context,
             reader,
-        }
+        })
     }
 
     /// Whether windows are handed out as the watermark passes.
     fn streams(&self) -> bool {
-        self.clock.is_some() && !self.plan.naive && self.context.engine == Engine::Incremental
+        self.judge.is_some() && !self.plan.naive && self.context.engine == Engine::Incremental
     }
 
     /// Reads on: to the end, or until it is worth while to hand out windows that have closed.
     fn read(&mut self) -> Result<()> {
         let streams = self.streams();
-        let Fold { plan, context, reader, pipeline, mapper, joint, clock, partitions, tally, .. } = self;
+        let Fold { plan, context, reader, pipeline, mapper, joints, judge, partitions, tally, .. } = self;
         let budget = context.budget.clone();
-        // What the clock stands at does not matter here: only whether a block's own disorder is too much.
-        let judge = clock.clone();
+        let bound = context.lateness.map(|lateness| lateness.bound);
         let mapper = &*mapper;
-        let mut reducer = Reducer { plan, budget: &budget, mapper, clock, partitions, tally, again: None };
+        let mut reducer = Reducer { plan, budget: &budget, mapper, judge, partitions, tally, again: None };
         let ended = pipeline.run(
             |most| reader.tasks(most),
             |task| {
                 let mut blocks = Vec::new();
                 let mut lease = budget.lease("the blocks of a round");
                 let mut bytes = 0;
-                let again = judge.as_ref().and_then(|_| task.again());
+                let again = bound.and_then(|_| task.again());
                 let report = task.run(&mut |cut, pieces| {
                     let origin = again.as_ref().map(|task| Origin { task: task.clone(), number: blocks.len() });
-                    let on_time = match (&judge, &origin) {
+                    // With a bound, a block can be mapped before it is judged if it can be had again, and that is unlikely.
+                    let on_time = match (bound, &origin) {
                         (None, _) => true,
                         (Some(_), None) => false,
-                        (Some(clock), Some(_)) => pieces.iter().all(|piece| clock.allows(disorder(&piece.times))),
+                        (Some(bound), Some(_)) => pieces.iter().all(|piece| disorder(&piece.times) <= bound),
                     };
                     blocks.push(if cut == Cut::Whole && on_time {
                         let mapped = mapper.map(pieces, Marks::new())?;
@@ -183,22 +199,30 @@ impl<K: KeyRows> Fold<K> {
                 Ok(Unit { blocks, report, lease })
             },
             |units: Vec<Unit<K>>| {
-                let mut blocks: Vec<Slot<K>> = Vec::new();
+                let mut blocks: Vec<(usize, Slot<K>)> = Vec::new();
                 let mut leases = Vec::new();
+                let mut ended = Vec::new();
                 for unit in units {
+                    let input = unit.report.input;
+                    ended.extend(unit.report.ended.then_some(input));
                     reducer.tally.report(unit.report, context)?;
                     leases.push(unit.lease);
                     for slot in unit.blocks {
-                        joint.push(slot, &mut blocks);
+                        joints[input].push(slot, |slot| blocks.push((input, slot)));
                     }
                 }
                 reducer.reduce(blocks)?;
+                if let Some(judge) = reducer.judge {
+                    ended.into_iter().for_each(|input| judge.end(input));
+                }
                 Ok(if streams && reducer.is_step() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
             },
         )?;
         if ended {
             let mut rest = Vec::new();
-            joint.flush(&mut rest);
+            for (input, joint) in joints.iter_mut().enumerate() {
+                joint.flush(|slot| rest.push((input, slot)));
+            }
             reducer.reduce(rest)?;
             self.finish()?;
         }
@@ -219,7 +243,7 @@ impl<K: KeyRows> Fold<K> {
     /// Hands the windows that have closed, or all at the end, over to the emitter.
     fn close(&mut self) -> Result<()> {
         if self.streams() {
-            let watermark = self.clock.as_ref().map_or(i64::MIN, Clock::watermark);
+            let watermark = self.judge.as_ref().map_or(i64::MIN, Judge::watermark);
             let watermark = (!self.finished).then_some(watermark);
             let emitter = self.emitter.get_or_insert_with(|| Emitter::streaming(self.plan.clone()));
             return emitter.close(watermark, &mut self.partitions);
@@ -252,8 +276,8 @@ impl<K: KeyRows> Run for Fold<K> {
 
     fn statistics(&self) -> Statistics {
         let mut statistics = self.tally.statistics.clone();
-        if let Some(clock) = &self.clock {
-            statistics.max_disorder_us = clock.disorder() as u64;
+        if let Some(judge) = &self.judge {
+            statistics.max_disorder_us = judge.disorder() as u64;
         }
         if let Some(emitter) = &self.emitter {
             statistics.keys = emitter.live_keys;
@@ -297,7 +321,7 @@ struct Reducer<'a, K: KeyRows> {
     plan: &'a Plan,
     budget: &'a Budget,
     mapper: &'a Mapper<K>,
-    clock: &'a mut Option<Clock>,
+    judge: &'a mut Option<Judge>,
     partitions: &'a mut Vec<Partition<K>>,
     tally: &'a mut Tally,
     /// The last task that was run once more; blocks that were asked for are gone.
@@ -306,8 +330,9 @@ struct Reducer<'a, K: KeyRows> {
 
 impl<K: KeyRows> Reducer<'_, K> {
     /// Judges blocks and maps those that were not mapped yet, then lets every partition take its part of all.
-    fn reduce(&mut self, blocks: Vec<Slot<K>>) -> Result<()> {
-        let judged: Vec<(Slot<K>, Marks)> = blocks.into_iter().map(|slot| self.judge(slot)).collect::<Result<_>>()?;
+    fn reduce(&mut self, blocks: Vec<(usize, Slot<K>)>) -> Result<()> {
+        let judged = blocks.into_iter().map(|(input, slot)| self.judge(input, slot));
+        let judged: Vec<(Slot<K>, Marks)> = judged.collect::<Result<_>>()?;
         self.again = None;
         let blocks: Vec<Box<Mapped<K>>> = judged
             .into_par_iter()
@@ -332,21 +357,20 @@ impl<K: KeyRows> Reducer<'_, K> {
     }
 
     /// The watermarks that the records of a block came under.
-    fn judge(&mut self, slot: Slot<K>) -> Result<(Slot<K>, Marks)> {
-        let Some(clock) = &mut *self.clock else { return Ok((slot, Marks::new())) };
-        let pieces = match slot {
-            Slot::Part(_, pieces) => pieces,
+    fn judge(&mut self, input: usize, slot: Slot<K>) -> Result<(Slot<K>, Marks)> {
+        let Some(judge) = &mut *self.judge else { return Ok((slot, Marks::new())) };
+        let (pieces, again) = match slot {
+            Slot::Part(_, pieces) => (pieces, None),
             Slot::Mapped(block, origin) => {
-                let on_time =
-                    block.times.is_none_or(|(least, most, disorder)| clock.pass(least, most, disorder as i64));
+                let on_time = judge.pass(input, block.times);
                 match origin {
-                    Some(origin) if !on_time => self.again(&origin)?,
+                    Some(origin) if !on_time => (Vec::new(), Some(origin)),
                     _ => return Ok((Slot::Mapped(block, None), Marks::new())),
                 }
             }
         };
-        let Some(clock) = &mut *self.clock else { return Ok((Slot::Part(Cut::Whole, pieces), Marks::new())) };
-        let marks = pieces.iter().map(|piece| clock.judge(&piece.times)).collect();
+        let pieces = again.map_or(Ok(pieces), |origin| self.again(&origin))?;
+        let marks = self.judge.as_mut().map_or_else(Marks::new, |judge| judge.judge(input, &pieces));
         Ok((Slot::Part(Cut::Whole, pieces), marks))
     }
 
@@ -366,11 +390,13 @@ impl<K: KeyRows> Reducer<'_, K> {
 
     /// Whether the cells of windows that have closed are many, also against the others, which stay and are moved.
     fn is_step(&self) -> bool {
-        let (Some(clock), Some(spec)) = (&self.clock, self.plan.window) else { return false };
-        if self.partitions.is_empty() {
+        let (Some(judge), Some(spec)) = (&self.judge, self.plan.window) else { return false };
+        let watermark = judge.watermark();
+        // Before anything is known, and at the end, when everything is closed anyway.
+        if self.partitions.is_empty() || watermark == i64::MIN || watermark == i64::MAX {
             return false;
         }
-        let upto = spec.first_open(clock.watermark()) - 1;
+        let upto = spec.first_open(watermark) - 1;
         let (mut closed, mut all) = (0, 0);
         for partition in self.partitions.iter() {
             closed += partition.panes.closed_cells(spec.panes_of(upto).1, upto);
@@ -387,27 +413,27 @@ struct Joint {
 }
 
 impl Joint {
-    fn push<K>(&mut self, slot: Slot<K>, out: &mut Vec<Slot<K>>) {
+    fn push<K>(&mut self, slot: Slot<K>, mut out: impl FnMut(Slot<K>)) {
         match slot {
             Slot::Mapped(..) => {
-                self.flush(out);
-                out.push(slot);
+                self.flush(&mut out);
+                out(slot);
             }
             Slot::Part(cut, pieces) => {
                 if matches!(cut, Cut::Tail | Cut::Whole) {
-                    self.flush(out);
+                    self.flush(&mut out);
                 }
                 self.pieces.extend(pieces);
                 if matches!(cut, Cut::Head | Cut::Whole) {
-                    self.flush(out);
+                    self.flush(&mut out);
                 }
             }
         }
     }
 
-    fn flush<K>(&mut self, out: &mut Vec<Slot<K>>) {
+    fn flush<K>(&mut self, mut out: impl FnMut(Slot<K>)) {
         if !self.pieces.is_empty() {
-            out.push(Slot::Part(Cut::Whole, std::mem::take(&mut self.pieces)));
+            out(Slot::Part(Cut::Whole, std::mem::take(&mut self.pieces)));
         }
     }
 }

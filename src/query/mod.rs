@@ -28,6 +28,7 @@ mod exec;
 pub mod expr;
 mod finish;
 mod having;
+mod judge;
 mod keys;
 pub(crate) mod map;
 mod names;

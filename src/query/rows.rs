@@ -61,7 +61,7 @@ impl Rows {
         };
         let plan = Arc::new(plan);
         Ok(Rows {
-            run: begin(plan.clone(), reader, context),
+            run: begin(plan.clone(), reader, context)?,
             plan,
             pool: Arc::new(pool),
             done: false,

@@ -8,6 +8,7 @@
 pub(crate) mod batches;
 mod cut;
 mod files;
+pub(crate) mod merge;
 pub(crate) mod parquet;
 mod quoted;
 pub(crate) mod text;
@@ -55,6 +56,8 @@ pub(crate) struct Report {
     pub(crate) bad_bytes: Vec<Vec<u8>>,
     /// Values that became null.
     pub(crate) cast_failed: u64,
+    /// The input has no further task.
+    pub(crate) ended: bool,
 }
 
 /// A unit of map work.
@@ -66,6 +69,11 @@ pub(crate) trait Task: Send + Sync {
     fn again(&self) -> Option<Arc<dyn Task>> {
         None
     }
+
+    /// The time of one of the first records, if there is one.
+    fn first_time(&self) -> Result<Option<i64>> {
+        Ok(None)
+    }
 }
 
 /// An opened source.
@@ -76,6 +84,16 @@ pub(crate) trait Reader: Send {
     /// How many tasks make a round of work for `threads` workers: enough to be worth a look at every partition.
     fn round(&self, threads: usize) -> usize {
         16 * threads
+    }
+
+    /// A reader for each input, instead of this one; none if there is one input only.
+    fn split(&mut self) -> Vec<Box<dyn Reader>> {
+        Vec::new()
+    }
+
+    /// The time of one of the first records of an input that was not begun, if there is one.
+    fn first_time(&mut self) -> Result<Option<i64>> {
+        Ok(None)
     }
 
     /// Called once after the last task: what only the whole input can tell.

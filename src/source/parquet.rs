@@ -11,7 +11,9 @@ use crate::query::map::Piece;
 use crate::time::TimeFormat;
 use crate::{Error, Result};
 use ::parquet::arrow::ProjectionMask;
-use ::parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use ::parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
 use ::parquet::file::reader::{ChunkReader, Length};
 use arrow_schema::{DataType, Fields, Schema, SchemaRef};
 use bytes::Bytes;
@@ -147,6 +149,8 @@ fn alike(a: &DataType, b: &DataType) -> bool {
 /// Parquet inputs, one after the other.
 pub(crate) struct ParquetReader {
     inputs: Vec<PathBuf>,
+    /// The number of the first of them.
+    first_input: usize,
     next_input: usize,
     opened: Option<ParquetFile>,
     /// Names of the columns, so that each file is asked for its own positions.
@@ -173,7 +177,17 @@ impl ParquetReader {
         options: ReadOptions,
     ) -> Self {
         let schema = first.schema().clone();
-        ParquetReader { inputs, next_input: 0, opened: Some(first), time, wanted, options, current: None, schema }
+        ParquetReader {
+            inputs,
+            first_input: 0,
+            next_input: 0,
+            opened: Some(first),
+            time,
+            wanted,
+            options,
+            current: None,
+            schema,
+        }
     }
 
     fn project(&self, file: &ParquetFile) -> Result<Projection> {
@@ -230,7 +244,7 @@ impl Reader for ParquetReader {
             }
             let rows = file.rows(*group);
             tasks.push(Box::new(RowGroup {
-                input: self.next_input - 1,
+                input: self.first_input + self.next_input - 1,
                 file: file.clone(),
                 projection: projection.clone(),
                 group: *group,
@@ -242,6 +256,40 @@ impl Reader for ParquetReader {
             *group += 1;
         }
         Ok(tasks)
+    }
+
+    fn split(&mut self) -> Vec<Box<dyn Reader>> {
+        if self.inputs.len() < 2 {
+            return Vec::new();
+        }
+        let one = |(number, path): (usize, PathBuf)| -> Box<dyn Reader> {
+            Box::new(ParquetReader {
+                inputs: vec![path],
+                first_input: number,
+                next_input: 0,
+                opened: self.opened.take(),
+                time: self.time.clone(),
+                wanted: self.wanted.clone(),
+                options: self.options.clone(),
+                current: None,
+                schema: self.schema.clone(),
+            })
+        };
+        std::mem::take(&mut self.inputs).into_iter().enumerate().map(one).collect()
+    }
+
+    fn first_time(&mut self) -> Result<Option<i64>> {
+        let Some(path) = self.inputs.first() else { return Ok(None) };
+        let file = match self.opened.take() {
+            Some(file) => file,
+            None => ParquetFile::open(InputFile::open(path)?)?,
+        };
+        let projection = Arc::new(self.project(&file)?);
+        if file.metadata.metadata().num_row_groups() == 0 {
+            return Ok(None);
+        }
+        let options = self.options.clone();
+        RowGroup { input: 0, file, projection, group: 0, first_row: 0, last: false, options }.first_time()
     }
 }
 
@@ -257,24 +305,36 @@ struct RowGroup {
     options: ReadOptions,
 }
 
+/// Rows that are looked at at once to learn when a row group begins.
+const LOOK: usize = 64;
+
+impl RowGroup {
+    /// Its rows as batches of `rows`.
+    fn reader(&self, rows: usize) -> Result<ParquetRecordBatchReader> {
+        ParquetRecordBatchReaderBuilder::new_with_metadata(self.file.file.clone(), self.file.metadata.clone())
+            .with_projection(self.projection.mask.clone())
+            .with_row_groups(vec![self.group])
+            .with_batch_size(rows)
+            .build()
+            .map_err(|e| self.unreadable(&e.to_string()))
+    }
+
+    fn unreadable(&self, why: &str) -> Error {
+        self.file.file.0.error(&format!("row group {} cannot be read: {why}", self.group))
+    }
+}
+
 impl Task for RowGroup {
     fn run(&self, each: &mut dyn FnMut(Cut, Vec<Piece>) -> Result<()>) -> Result<Report> {
         let metadata = self.file.metadata.metadata().row_group(self.group);
         let mut report =
             Report { input: self.input, bytes: metadata.total_byte_size().max(0) as u64, ..Report::default() };
-        let unreadable = |e: String| self.file.file.0.error(&format!("row group {} cannot be read: {e}", self.group));
-        let reader =
-            ParquetRecordBatchReaderBuilder::new_with_metadata(self.file.file.clone(), self.file.metadata.clone())
-                .with_projection(self.projection.mask.clone())
-                .with_row_groups(vec![self.group])
-                .with_batch_size(BLOCK_ROWS)
-                .build()
-                .map_err(|e| unreadable(e.to_string()))?;
+        let reader = self.reader(BLOCK_ROWS)?;
         let end = self.first_row + self.file.rows(self.group);
         let (mut at, mut pieces) = (self.first_row, Vec::new());
         let mut block_start = self.first_row;
         for batch in reader {
-            let batch = batch.map_err(|e| unreadable(e.to_string()))?;
+            let batch = batch.map_err(|e| self.unreadable(&e.to_string()))?;
             let mut from = 0;
             while from < batch.num_rows() {
                 let boundary = (at / BLOCK_ROWS + 1) * BLOCK_ROWS;
@@ -300,12 +360,22 @@ impl Task for RowGroup {
             }
         }
         if at != end {
-            return Err(unreadable("it ends before its last row".into()));
+            return Err(self.unreadable("it ends before its last row"));
         }
         report.lines = (end - self.first_row) as u64;
         self.options.progress.records.fetch_add(report.lines, Ordering::Relaxed);
         self.options.progress.bytes_done.fetch_add(metadata.compressed_size().max(0) as u64, Ordering::Relaxed);
         Ok(report)
+    }
+
+    fn first_time(&self) -> Result<Option<i64>> {
+        for batch in self.reader(LOOK)?.by_ref() {
+            let batch = batch.map_err(|e| self.unreadable(&e.to_string()))?;
+            if let Some(ts) = piece(&batch, &self.projection.columns, 0)?.0.times.first() {
+                return Ok(Some(*ts));
+            }
+        }
+        Ok(None)
     }
 
     fn again(&self) -> Option<Arc<dyn Task>> {

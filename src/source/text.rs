@@ -27,9 +27,14 @@ struct Seen {
     columns: Vec<AtomicBool>,
 }
 
+/// What is looked at to learn when a block begins, bytes.
+const LOOK: usize = 64 << 10;
+
 /// Text inputs, one after the other.
 pub(crate) struct TextReader {
     inputs: Vec<PathBuf>,
+    /// The number of the first of them.
+    first_input: usize,
     next_input: usize,
     decoder: Arc<dyn Decoder>,
     /// The decoder of the current input, which may have its fields in another order.
@@ -64,7 +69,19 @@ impl TextReader {
         let seen = Arc::new(Seen { any: AtomicBool::new(false), columns });
         let own_decoder = decoder.clone();
         let (next_input, pool, current) = (0, Arc::default(), None);
-        TextReader { inputs, next_input, decoder, own_decoder, options, pool, current, seen, must, opened }
+        TextReader {
+            inputs,
+            first_input: 0,
+            next_input,
+            decoder,
+            own_decoder,
+            options,
+            pool,
+            current,
+            seen,
+            must,
+            opened,
+        }
     }
 
     fn open_next(&mut self) -> Result<bool> {
@@ -74,7 +91,7 @@ impl TextReader {
             None => TextInput::new(InputFile::open(path)?, &self.options)?,
         };
         self.own_decoder = self.decoder.clone();
-        if self.next_input > 0
+        if self.first_input + self.next_input > 0
             && let Some(sample) = input.sample(&self.options)?
             && let Some(own) = self.decoder.for_input(&sample).map_err(|e| e.in_file(path))?
         {
@@ -99,7 +116,7 @@ impl TextReader {
 
     fn task(&self, work: Work) -> Box<dyn Task> {
         Box::new(TextTask {
-            input: self.next_input - 1,
+            input: self.first_input + self.next_input - 1,
             work,
             decoder: self.own_decoder.clone(),
             options: self.options.clone(),
@@ -150,6 +167,44 @@ impl Reader for TextReader {
         Ok(tasks)
     }
 
+    fn split(&mut self) -> Vec<Box<dyn Reader>> {
+        if self.inputs.len() < 2 {
+            return Vec::new();
+        }
+        let one = |(number, path): (usize, PathBuf)| -> Box<dyn Reader> {
+            Box::new(TextReader {
+                inputs: vec![path],
+                first_input: number,
+                next_input: 0,
+                decoder: self.decoder.clone(),
+                own_decoder: self.decoder.clone(),
+                options: self.options.clone(),
+                pool: self.pool.clone(),
+                current: None,
+                seen: self.seen.clone(),
+                must: self.must.clone(),
+                opened: self.opened.take(),
+            })
+        };
+        std::mem::take(&mut self.inputs).into_iter().enumerate().map(one).collect()
+    }
+
+    fn first_time(&mut self) -> Result<Option<i64>> {
+        let Some(path) = self.inputs.first() else { return Ok(None) };
+        let mut input = match self.opened.take() {
+            Some(input) => input,
+            None => TextInput::new(InputFile::open(path)?, &self.options)?,
+        };
+        let sample = input.sample(&self.options)?;
+        // Files are opened again when their turn comes; what has come through a pipe would be lost.
+        if matches!(&input, TextInput::Stream(stream) if !stream.regular) {
+            self.opened = Some(input);
+        }
+        let Some(sample) = sample else { return Ok(None) };
+        let own = self.decoder.for_input(&sample).map_err(|e| e.in_file(path))?;
+        look(&**own.as_ref().unwrap_or(&self.decoder), &sample)
+    }
+
     fn finish(&mut self) -> Result<()> {
         for (name, seen) in self.must.iter().zip(&self.seen.columns) {
             if let Some(name) = name
@@ -175,6 +230,8 @@ pub(crate) enum TextInput {
 pub(crate) struct Stream {
     path: Option<PathBuf>,
     compressed: bool,
+    /// It can be opened again.
+    regular: bool,
     cutter: StreamCutter<Box<dyn Read + Send>>,
 }
 
@@ -199,7 +256,8 @@ impl TextInput {
             Magic::Plain | Magic::Parquet => Box::new(raw),
         };
         let cutter = StreamCutter::new(reader, options.max_record, Arc::default());
-        Ok(TextInput::Stream(Box::new(Stream { path: file.path, compressed: magic != Magic::Plain, cutter })))
+        let (compressed, regular) = (magic != Magic::Plain, file.len.is_some());
+        Ok(TextInput::Stream(Box::new(Stream { path: file.path, compressed, regular, cutter })))
     }
 
     /// The first lines, to look at: at most a block of them, and no half line unless it is all there is. Nothing is lost
@@ -300,20 +358,34 @@ impl TextTask {
     }
 }
 
+impl TextTask {
+    fn block(&self) -> Result<Option<TextBlock>> {
+        match &self.work {
+            Work::Block(block) => Ok(Some(block.clone())),
+            Work::Range { file, len, block } => read_block(file, *len, *block, self.options.max_record, &self.pool),
+            Work::Quoted { file, len, place } => {
+                read_quoted(file, *len, BLOCK_BYTES, place, self.options.max_record, &self.pool)
+            }
+        }
+    }
+}
+
 impl Task for TextTask {
+    fn first_time(&self) -> Result<Option<i64>> {
+        match self.block()? {
+            Some(block) => look(&*self.decoder, &block),
+            None => Ok(None),
+        }
+    }
+
     fn run(&self, each: &mut dyn FnMut(Cut, Vec<Piece>) -> Result<()>) -> Result<Report> {
         let mut report = Report { input: self.input, ..Report::default() };
-        let block = match &self.work {
-            Work::Block(block) => Some(block.clone()),
-            Work::Range { file, len, block } => {
-                self.progress(*len, *block);
-                read_block(file, *len, *block, self.options.max_record, &self.pool)?
-            }
-            Work::Quoted { file, len, place } => {
-                self.progress(*len, place.block);
-                read_quoted(file, *len, BLOCK_BYTES, place, self.options.max_record, &self.pool)?
-            }
-        };
+        match &self.work {
+            Work::Block(_) => {}
+            Work::Range { len, block, .. } => self.progress(*len, *block),
+            Work::Quoted { len, place, .. } => self.progress(*len, place.block),
+        }
+        let block = self.block()?;
         let Some(block) = block else { return Ok(report) };
         let decoded = self.decoder.decode(&block)?;
         report.lines = decoded.lines;
@@ -339,6 +411,20 @@ impl Task for TextTask {
         each(Cut::Whole, vec![piece])?;
         Ok(report)
     }
+}
+
+/// The time of the first good record among the first lines of `block`.
+fn look(decoder: &dyn Decoder, block: &TextBlock) -> Result<Option<i64>> {
+    let mut end = block.end.min(block.start + LOOK);
+    if end < block.end {
+        // A longer line shows nothing.
+        match memchr::memrchr(b'\n', &block.data[block.start..end]) {
+            Some(at) => end = block.start + at + 1,
+            None => return Ok(None),
+        }
+    }
+    let first = TextBlock { data: block.data.clone(), end, ..*block };
+    Ok(decoder.decode(&first)?.times.first().copied())
 }
 
 fn count(counter: &AtomicU64, n: usize) {

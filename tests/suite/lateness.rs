@@ -7,6 +7,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -106,6 +107,79 @@ fn the_cut_of_the_input_changes_nothing() {
             }
             args.push("--naive");
             assert!(windrow(&args).good().out == ran.out);
+        }
+    }
+}
+
+/// The rule word for word: of the inputs that have not ended the one with the smallest greatest time so far goes on (its
+/// first record's before it has begun, ties by the order given), and the watermark is the least of those times less the bound.
+fn merged(inputs: &[Vec<i64>], bound: i64) -> (BTreeMap<(i64, i64), i64>, u64) {
+    let mut next = vec![0; inputs.len()];
+    let mut greatest: Vec<i64> = inputs.iter().map(|times| times[0]).collect();
+    let (mut all, mut late) = (BTreeMap::new(), 0);
+    while let Some(i) = (0..inputs.len()).filter(|i| next[*i] < inputs[*i].len()).min_by_key(|i| greatest[*i]) {
+        let ts = inputs[i][next[i]];
+        // Before the very first record of an input there is nothing that it could be late for.
+        let watermark = greatest[i] - bound;
+        let mut open = 0;
+        for n in ts.div_euclid(20_000) - 2..=ts.div_euclid(20_000) {
+            if n * 20_000 + 60_000 > watermark {
+                open += 1;
+                *all.entry((n * 20_000 + 60_000, i as i64)).or_default() += 1;
+            }
+        }
+        late += u64::from(open == 0);
+        greatest[i] = greatest[i].max(ts);
+        next[i] += 1;
+    }
+    (all, late)
+}
+
+#[test]
+fn several_disordered_inputs_are_one_stream() {
+    const LINES: i64 = 120_000;
+    let dir = tempfile::tempdir().unwrap();
+    // Starts in milliseconds: two that overlap, one that follows, one before all of them.
+    let starts = [0, 3_000_000, 14_000_000, -9_000_000];
+    let inputs: Vec<Vec<i64>> = starts
+        .iter()
+        .map(|start| (0..LINES).map(|i| start + 100 * (i - if i % 89 < 5 { i * 37 % 1500 } else { 0 })).collect())
+        .collect();
+    let mut paths = Vec::new();
+    for (i, times) in inputs.iter().enumerate() {
+        let line = |ts: &i64| format!("{{\"ts\":{ts},\"who\":{i},\"text\":\"some more text to make blocks of\"}}\n");
+        let text: String = times.iter().map(line).collect();
+        let path = dir.path().join(format!("{i}.ndjson{}", if i == 1 { ".gz" } else { "" }));
+        if i == 1 {
+            let mut writer = flate2::write::GzEncoder::new(File::create(&path).unwrap(), flate2::Compression::fast());
+            writer.write_all(text.as_bytes()).unwrap();
+            writer.finish().unwrap();
+        } else {
+            std::fs::write(&path, text).unwrap();
+        }
+        paths.push(path.to_str().unwrap().to_owned());
+    }
+    for bound in [0, 20_000, 90_000, 200_000] {
+        let (want, late) = merged(&inputs, bound);
+        assert_eq!(late > 0, bound < 150_000, "{late} late records");
+        let mut first: Option<String> = None;
+        for flags in [&["--threads", "1"][..], &["--threads", "4"], &["--naive"]] {
+            let bound = format!("{bound}ms");
+            let mut args = vec!["replay", "--key", "who", "--window", "60s", "--slide", "20s", "--lateness", &bound];
+            args.extend(["--time-format", "epoch_ms", "--stats", "-q"].iter().chain(flags));
+            args.extend(paths.iter().map(String::as_str));
+            let ran = windrow(&args).good();
+            assert_eq!(ran.stat("late"), late, "bound {bound}");
+            let got: BTreeMap<(i64, i64), i64> = rows(&ran.out)
+                .iter()
+                .map(|cells| {
+                    let end = windrow::time::TimeFormat::Auto.parse_bytes(cells[1].as_bytes()).unwrap() / 1000;
+                    ((end, cells[2].parse().unwrap()), cells[3].parse().unwrap())
+                })
+                .collect();
+            assert_eq!(got.len(), want.len());
+            assert!(got == want, "bound {bound}");
+            assert!(first.get_or_insert_with(|| ran.out.clone()) == &ran.out, "the same bytes");
         }
     }
 }
