@@ -109,6 +109,7 @@ pub struct AccessDecoder {
     columns: Vec<(FieldId, super::Field, TimeFormat)>,
     /// What to cut out of a line.
     cut: Cut,
+    places: bool,
 }
 
 impl AccessDecoder {
@@ -143,6 +144,7 @@ impl AccessDecoder {
                 },
             },
             columns,
+            places: wanted.places,
         })
     }
 }
@@ -229,6 +231,9 @@ impl Run<'_> {
                     self.done.times.push(time);
                 }
                 self.done.rows += 1;
+                if self.decoder.places {
+                    self.done.places.push((self.block.start + pos, self.block.start + end));
+                }
                 self.batch.push(*fields);
                 if self.batch.len() == BATCH {
                     self.fill(end)?;

@@ -72,6 +72,8 @@ pub struct Wanted {
     pub fields: Vec<Field>,
     /// The zone of times that carry none, those of `fields`; the event time's format knows its own.
     pub zone: Option<Zone>,
+    /// Whether to tell where each good record stands ([`Decoded::places`]).
+    pub places: bool,
 }
 
 impl Wanted {
@@ -144,6 +146,8 @@ pub struct Decoded {
     pub bad: Vec<BadRecord>,
     /// Values that did not fit their column's type and became null.
     pub cast_failed: u64,
+    /// Where each good record stands in the block's `data`, if that was wanted: its first byte, and one past its last.
+    pub places: Vec<(usize, usize)>,
 }
 
 /// Turns blocks of one format into columns.

@@ -136,6 +136,9 @@ impl Decoder for PatternDecoder {
                 };
                 records.places.extend(self.groups.iter().map(place));
                 if records.take(end)? {
+                    if self.slots.wanted.places {
+                        records.done.places.push((pos, end));
+                    }
                     None
                 } else {
                     records.places.truncate(first);

@@ -40,6 +40,9 @@ pub enum MaxBad {
 /// A receiver of bad records' bytes.
 pub(crate) type BadSink = Box<dyn FnMut(&BadPlace, &[u8]) -> Result<()> + Send>;
 
+/// A receiver of the bytes of records that were late or ahead.
+pub(crate) type LateSink = Box<dyn FnMut(&[u8]) -> Result<()> + Send>;
+
 /// What a run needs beside the plan and the input.
 pub(crate) struct Context {
     pub(crate) threads: usize,
@@ -50,6 +53,7 @@ pub(crate) struct Context {
     pub(crate) lateness: Option<Lateness>,
     pub(crate) max_bad: MaxBad,
     pub(crate) bad_sink: Option<BadSink>,
+    pub(crate) late_sink: Option<LateSink>,
     pub(crate) inputs: Vec<Option<PathBuf>>,
 }
 
@@ -211,7 +215,7 @@ impl<K: KeyRows> Fold<K> {
                         joints[input].push(slot, |slot| blocks.push((input, slot)));
                     }
                 }
-                reducer.reduce(blocks)?;
+                reducer.reduce(blocks, &mut context.late_sink)?;
                 if let Some(judge) = reducer.judge {
                     ended.into_iter().for_each(|input| judge.end(input));
                 }
@@ -223,7 +227,7 @@ impl<K: KeyRows> Fold<K> {
             for (input, joint) in joints.iter_mut().enumerate() {
                 joint.flush(|slot| rest.push((input, slot)));
             }
-            reducer.reduce(rest)?;
+            reducer.reduce(rest, &mut context.late_sink)?;
             self.finish()?;
         }
         Ok(())
@@ -330,7 +334,7 @@ struct Reducer<'a, K: KeyRows> {
 
 impl<K: KeyRows> Reducer<'_, K> {
     /// Judges blocks and maps those that were not mapped yet, then lets every partition take its part of all.
-    fn reduce(&mut self, blocks: Vec<(usize, Slot<K>)>) -> Result<()> {
+    fn reduce(&mut self, blocks: Vec<(usize, Slot<K>)>, late_sink: &mut Option<LateSink>) -> Result<()> {
         let judged = blocks.into_iter().map(|(input, slot)| self.judge(input, slot));
         let judged: Vec<(Slot<K>, Marks)> = judged.collect::<Result<_>>()?;
         self.again = None;
@@ -344,6 +348,9 @@ impl<K: KeyRows> Reducer<'_, K> {
         let partitions = &mut *self.partitions;
         for block in &blocks {
             self.tally.block(block);
+            if let Some(sink) = late_sink {
+                block.set_aside.iter().try_for_each(|record| sink(record))?;
+            }
             // The first block has decided how many partitions there are.
             while partitions.len() < block.partitions() {
                 partitions.push(Partition::new(self.plan, self.budget.lease("the keys and panes of a partition")));

@@ -10,6 +10,7 @@
 
 use super::aggregates::Columns;
 use super::keys::{KeyBatch, KeyRows};
+use super::marked::Marked;
 use super::pane_column::PaneColumn;
 use super::plan::Plan;
 use crate::core::PaneKey;
@@ -21,12 +22,12 @@ use crate::core::watermark::AHEAD;
 use crate::metrics::Ledger;
 use crate::{Error, Result};
 use arrow_array::{Array, ArrayRef, BooleanArray};
-use arrow_buffer::ScalarBuffer;
+use arrow_buffer::{Buffer, ScalarBuffer};
 use arrow_select::filter::filter;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use std::ops::Range;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// Some rows of a block: times (empty if the query uses none) and the plan's columns, all of length `rows`.
 #[derive(Debug, Clone)]
@@ -34,6 +35,16 @@ pub(crate) struct Piece {
     pub(crate) rows: usize,
     pub(crate) times: ScalarBuffer<i64>,
     pub(crate) columns: Vec<ArrayRef>,
+    /// The records as they stand in a text, if they may be asked for.
+    pub(crate) text: Option<Arc<Text>>,
+}
+
+/// Where the records of a piece stand in the text that they come from.
+#[derive(Debug)]
+pub(crate) struct Text {
+    pub(crate) data: Buffer,
+    /// The first byte of each record, and one past its last.
+    pub(crate) places: Vec<(usize, usize)>,
 }
 
 impl Piece {
@@ -68,6 +79,8 @@ pub(crate) struct Mapped<K> {
     pub(crate) rows: Counts,
     pub(crate) states: Columns,
     pub(crate) ledger: Ledger,
+    /// The records that were late or ahead, if they are wanted.
+    pub(crate) set_aside: Vec<Vec<u8>>,
     /// Least and greatest time, if any record had one, and the largest step back inside the block.
     pub(crate) times: Option<(i64, i64, u64)>,
 }
@@ -148,6 +161,7 @@ pub(crate) fn map_block<K: KeyRows>(
     scratch: &mut Scratch<K>,
 ) -> Result<Mapped<K>> {
     let mut ledger = Ledger::default();
+    let mut set_aside = Vec::new();
     scratch.keys.clear();
     scratch.hashes.clear();
     scratch.panes.clear();
@@ -159,7 +173,16 @@ pub(crate) fn map_block<K: KeyRows>(
         if !piece.times.is_empty() {
             scratch.panes.observe(&piece.times);
         }
-        let piece = keep(plan, piece, marks, scratch, &mut ledger)?;
+        let piece = match marks {
+            None => keep(plan, piece, None, scratch, &mut ledger)?,
+            Some(marks) => {
+                let mut marked = Marked::new(marks);
+                let text = piece.text.clone();
+                let piece = keep(plan, piece, Some(&mut marked), scratch, &mut ledger)?;
+                set_aside.extend(marked.records(text.as_deref()));
+                piece
+            }
+        };
         if piece.rows > 0 {
             let keys: Vec<ArrayRef> = plan.key_columns.iter().map(|c| piece.columns[*c].clone()).collect();
             scratch.keys.extend(&keys, piece.rows, &mut scratch.hashes)?;
@@ -193,6 +216,7 @@ pub(crate) fn map_block<K: KeyRows>(
         rows,
         states,
         ledger,
+        set_aside,
         times: scratch.panes.times(),
     })
 }
@@ -201,35 +225,35 @@ pub(crate) fn map_block<K: KeyRows>(
 fn keep<K>(
     plan: &Plan,
     mut piece: Piece,
-    mut marks: Option<Vec<i64>>,
+    mut marked: Option<&mut Marked>,
     scratch: &mut Scratch<K>,
     ledger: &mut Ledger,
 ) -> Result<Piece> {
-    let select = |piece: &mut Piece, marks: &mut Option<Vec<i64>>, mask: BooleanArray, count: &mut u64| {
+    let select = |piece: &mut Piece, marked: &mut Option<&mut Marked>, mask: BooleanArray, count: &mut u64| {
         let before = piece.rows;
         *piece = select(piece, &mask)?;
         if piece.rows < before
-            && let Some(marks) = marks
+            && let Some(marked) = marked
         {
-            let mut kept = mask.iter();
-            marks.retain(|_| kept.next().flatten() == Some(true));
+            marked.retain(&mask);
         }
         *count += (before - piece.rows) as u64;
         Ok::<_, Error>(())
     };
-    if let Some(set) = &marks
-        && set.contains(&AHEAD)
+    if let Some(set) = &mut marked
+        && set.marks.contains(&AHEAD)
     {
-        let mask = set.iter().map(|mark| Some(*mark != AHEAD)).collect();
-        select(&mut piece, &mut marks, mask, &mut ledger.ahead)?;
+        let mask: BooleanArray = set.marks.iter().map(|mark| Some(*mark != AHEAD)).collect();
+        set.set_aside(plan, &piece, &mask)?;
+        select(&mut piece, &mut marked, mask, &mut ledger.ahead)?;
     }
     if let Some((from, to)) = plan.range {
         let mask = piece.times.iter().map(|ts| Some((from..to).contains(ts))).collect();
-        select(&mut piece, &mut marks, mask, &mut ledger.filtered)?;
+        select(&mut piece, &mut marked, mask, &mut ledger.filtered)?;
     }
     if let Some(predicate) = &plan.filter {
         let mask = predicate.mask(&piece)?;
-        select(&mut piece, &mut marks, mask, &mut ledger.filtered)?;
+        select(&mut piece, &mut marked, mask, &mut ledger.filtered)?;
     }
     let Some(spec) = plan.pane_spec() else {
         scratch.panes.extend_global(piece.rows);
@@ -240,15 +264,16 @@ fn keep<K>(
     }
     if spec.has_gaps() {
         let mask = piece.times.iter().map(|ts| Some(spec.is_inside(spec.pane_of(*ts).0))).collect();
-        select(&mut piece, &mut marks, mask, &mut ledger.outside)?;
+        select(&mut piece, &mut marked, mask, &mut ledger.outside)?;
     }
-    if let Some(set) = &marks {
+    if let Some(set) = &mut marked {
         let on_time =
             |(ts, mark): (&i64, &i64)| ts >= mark || spec.first_open(*mark) <= spec.windows_of(spec.pane_of(*ts).0).1;
-        let mask = piece.times.iter().zip(set).map(|row| Some(on_time(row))).collect();
-        select(&mut piece, &mut marks, mask, &mut ledger.late)?;
+        let mask: BooleanArray = piece.times.iter().zip(&set.marks).map(|row| Some(on_time(row))).collect();
+        set.set_aside(plan, &piece, &mask)?;
+        select(&mut piece, &mut marked, mask, &mut ledger.late)?;
     }
-    scratch.panes.extend(&piece.times, marks.as_deref(), spec);
+    scratch.panes.extend(&piece.times, marked.map(|marked| &marked.marks[..]), spec);
     Ok(piece)
 }
 
@@ -266,7 +291,7 @@ fn select(piece: &Piece, mask: &BooleanArray) -> Result<Piece> {
         arrow_array::cast::AsArray::as_primitive::<arrow_array::types::Int64Type>(&kept).values().clone()
     };
     let columns = piece.columns.iter().map(|c| filter(c, mask)).collect::<Result<_, _>>()?;
-    Ok(Piece { rows, times, columns })
+    Ok(Piece { rows, times, columns, text: piece.text.clone() })
 }
 
 /// Which cell each row of the block belongs to, in [`Scratch::destination`], and what the cells are.

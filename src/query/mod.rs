@@ -31,6 +31,7 @@ mod having;
 mod judge;
 mod keys;
 pub(crate) mod map;
+mod marked;
 mod names;
 mod open;
 mod pane_column;
@@ -128,6 +129,7 @@ pub(crate) struct Options {
     pub(crate) engine: Engine,
     pub(crate) lateness: Option<i64>,
     pub(crate) max_ahead: Option<i64>,
+    pub(crate) keep_late: bool,
     pub(crate) max_record: usize,
     pub(crate) max_bad: MaxBad,
     pub(crate) partition_bits: Option<u32>,
@@ -169,6 +171,7 @@ pub struct Query {
     pub(crate) having: Option<String>,
     pub(crate) options: Options,
     pub(crate) bad_sink: Option<exec::BadSink>,
+    pub(crate) late_sink: Option<exec::LateSink>,
 }
 
 impl Query {
@@ -193,11 +196,13 @@ impl Query {
                 engine: Engine::Incremental,
                 lateness: None,
                 max_ahead: None,
+                keep_late: false,
                 max_record: 16 << 20,
                 max_bad: MaxBad::Unlimited,
                 partition_bits: None,
             },
             bad_sink: None,
+            late_sink: None,
         }
     }
 
@@ -382,6 +387,15 @@ impl Query {
     #[must_use]
     pub fn on_bad(mut self, sink: impl FnMut(&BadPlace, &[u8]) -> Result<()> + Send + 'static) -> Query {
         self.bad_sink = Some(Box::new(sink));
+        self
+    }
+
+    /// Hands every record that is dropped as late or set aside as ahead to `sink`, in the order in which blocks are judged:
+    /// a line of text as it stands in the input; of columnar input, a JSON object of the fields that the query reads.
+    #[must_use]
+    pub fn on_late(mut self, sink: impl FnMut(&[u8]) -> Result<()> + Send + 'static) -> Query {
+        self.late_sink = Some(Box::new(sink));
+        self.options.keep_late = true;
         self
     }
 

@@ -31,7 +31,7 @@ pub struct Rows {
 
 impl Rows {
     pub(crate) fn open(query: Query) -> Result<Rows> {
-        let Query { input, keys, window, mut aggregates, filter, having, options, bad_sink } = query;
+        let Query { input, keys, window, mut aggregates, filter, having, options, bad_sink, late_sink } = query;
         if aggregates.is_empty() {
             aggregates.push(super::count());
         }
@@ -57,6 +57,7 @@ impl Rows {
             lateness,
             max_bad: options.max_bad,
             bad_sink,
+            late_sink,
             inputs,
         };
         let plan = Arc::new(plan);

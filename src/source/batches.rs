@@ -25,18 +25,21 @@ pub(crate) struct Columns {
 pub(crate) fn piece(batch: &RecordBatch, columns: &Columns, first_row: u64) -> Result<(Piece, Vec<BadRecord>)> {
     let wanted: Vec<ArrayRef> = columns.wanted.iter().map(|c| batch.column(*c).clone()).collect();
     let Some((time, format)) = &columns.time else {
-        return Ok((Piece { rows: batch.num_rows(), times: Vec::new().into(), columns: wanted }, Vec::new()));
+        return Ok((
+            Piece { rows: batch.num_rows(), times: Vec::new().into(), columns: wanted, text: None },
+            Vec::new(),
+        ));
     };
     let (values, valid) = times(batch.column(*time), format)?;
     let Some(valid) = valid else {
-        return Ok((Piece { rows: batch.num_rows(), times: values, columns: wanted }, Vec::new()));
+        return Ok((Piece { rows: batch.num_rows(), times: values, columns: wanted, text: None }, Vec::new()));
     };
     let bad = bad_rows(&valid, first_row);
     let times: ArrayRef = Arc::new(Int64Array::new(values, None));
     let times = filter(&times, &valid)?;
     let times = arrow_array::cast::AsArray::as_primitive::<arrow_array::types::Int64Type>(&times).values().clone();
     let wanted = wanted.iter().map(|c| filter(c, &valid)).collect::<Result<_, _>>()?;
-    Ok((Piece { rows: times.len(), times, columns: wanted }, bad))
+    Ok((Piece { rows: times.len(), times, columns: wanted, text: None }, bad))
 }
 
 fn bad_rows(valid: &BooleanArray, first_row: u64) -> Vec<BadRecord> {

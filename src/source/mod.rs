@@ -135,5 +135,6 @@ pub struct BadPlace {
 pub(crate) struct ReadOptions {
     pub(crate) max_record: usize,
     pub(crate) keep_bad: bool,
+    pub(crate) keep_late: bool,
     pub(crate) progress: Arc<Progress>,
 }

@@ -6,7 +6,7 @@ use super::quoted::{Quoted, QuotedBlock, read_quoted};
 use super::{BLOCK_BYTES, Cut, Progress, ReadOptions, Reader, Report, Task};
 use crate::format::csv::Walker;
 use crate::format::{Decoder, TextBlock};
-use crate::query::map::Piece;
+use crate::query::map::{Piece, Text};
 use crate::{Error, Result};
 use arrow_array::Array;
 use crossbeam_channel::{Receiver, bounded};
@@ -407,7 +407,8 @@ impl Task for TextTask {
                 seen.store(true, Ordering::Relaxed);
             }
         }
-        let piece = Piece { rows: decoded.rows, times: decoded.times.into(), columns: decoded.columns };
+        let text = self.options.keep_late.then(|| Arc::new(Text { data: block.data.clone(), places: decoded.places }));
+        let piece = Piece { rows: decoded.rows, times: decoded.times.into(), columns: decoded.columns, text };
         each(Cut::Whole, vec![piece])?;
         Ok(report)
     }

@@ -233,3 +233,56 @@ fn memory_holds_what_is_open() {
     assert!(open.stat("keys") < 700_000, "{} keys were held", open.stat("keys"));
     assert!(open.stat("peak_memory_bytes") * 3 / 2 < all.stat("peak_memory_bytes"));
 }
+
+/// The lines of `--late`, for records of the format that `line` writes, of which the third and the fourth are left out.
+fn left_out(name: &str, head: &str, line: impl Fn(i64, &str) -> String, flags: &[&str]) -> Vec<String> {
+    let records = [(100, "a"), (200, "b"), (99, "c,\"d\""), (9999, "e"), (190, "f"), (201, "g")];
+    let lines: String = records.iter().map(|(ts, text)| line(*ts, text) + "\n").collect();
+    let (dir, path) = file(name, format!("{head}{lines}").as_bytes());
+    let late = dir.path().join("late");
+    let mut args = vec!["replay", &path, "--window", "10s", "--lateness", "5s", "--max-ahead", "1h", "--stats"];
+    args.extend(["--late", late.to_str().unwrap()].iter().chain(flags));
+    // The filter comes before lateness, but after what is ahead.
+    let ran = windrow(&args).good();
+    assert_eq!((ran.stat("late"), ran.stat("ahead")), (1, 1), "{}", ran.err);
+    let got: Vec<String> = std::fs::read_to_string(&late).unwrap().lines().map(str::to_owned).collect();
+    assert_eq!(got, [line(99, "c,\"d\""), line(9999, "e")], "{name}");
+    got
+}
+
+#[test]
+fn what_was_left_out_is_written_as_it_stands() {
+    let epoch = ["--time-format", "epoch_s"];
+    let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
+    let json = |ts: i64, text: &str| format!("{{\"ts\": {ts}, \"text\": {}}}", serde_json::Value::from(text));
+    left_out("a.ndjson", "", json, &[&epoch[..], &["--where", "text <> 'b'"]].concat());
+    left_out("a.csv", "ts,text\n", |ts, text| format!("{ts},{}", quoted(text)), &epoch);
+    let pattern = ["--format", "regex", "--pattern", r"(?<ts>\d+) (?<text>.*)", "--time-format", "epoch_s"];
+    left_out("a.log", "", |ts, text| format!("{ts} {text}"), &pattern);
+    let access = |ts: i64, text: &str| {
+        let at = format!("01/Jan/1970:{:02}:{:02}:{:02} +0000", ts / 3600, ts / 60 % 60, ts % 60);
+        crate::run::line("10.0.0.1", &at, &format!("/{}", text.replace('"', "")), 200, "1").trim_end().to_owned()
+    };
+    left_out("access.log", "", access, &[]);
+}
+
+#[test]
+fn late_rows_of_parquet_are_written_as_json() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, late) = (dir.path().join("events.parquet"), dir.path().join("late.ndjson"));
+    parquet(&input, 3000, 131_072);
+    let mut args = vec!["replay", input.to_str().unwrap(), "--key", "key", "--window", "60s", "--agg", "sum(value)"];
+    args.extend(["--lateness", "1s", "--max-ahead", "1h", "--late", late.to_str().unwrap(), "--stats", "-q"]);
+    let ran = windrow(&args).good();
+    let lines = std::fs::read_to_string(&late).unwrap();
+    assert_eq!(lines.lines().count() as u64, ran.stat("late") + ran.stat("ahead"));
+    assert!(ran.stat("late") > 100 && ran.stat("ahead") == 1);
+    for line in lines.lines() {
+        let record: serde_json::Value = serde_json::from_str(line).unwrap();
+        let i = record["value"].as_i64().unwrap();
+        assert_eq!(record["key"].as_i64(), Some(i % 7));
+        let ts = windrow::time::TimeFormat::Auto.parse_bytes(record["ts"].as_str().unwrap().as_bytes()).unwrap();
+        assert_eq!(ts, 1000 * millis(i, 3000));
+    }
+    assert!(windrow(&["replay", input.to_str().unwrap(), "--late", "x"]).fails(2).contains("--lateness"));
+}

@@ -113,6 +113,10 @@ pub struct Replay {
     #[arg(long, value_name = "D", help_heading = "Query")]
     pub max_ahead: Option<String>,
 
+    /// Write records that are late or ahead here: lines of text as they stand, of Parquet a JSON object
+    #[arg(long, value_name = "FILE", help_heading = "Query")]
+    pub late: Option<PathBuf>,
+
     /// Aggregates: count, count(x), count_if(EXPR), sum(x), avg(x), min(x), max(x), stddev(x), var(x), first(x), last(x),
     /// distinct(x), approx_distinct(x), p50(x), p90(x), p99(x), quantile(x, 0.75), each with `as NAME` [default: count]
     #[arg(long, value_name = "LIST", help_heading = "Query")]

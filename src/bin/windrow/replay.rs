@@ -17,8 +17,12 @@ use windrow::{Error, Result, sink};
 pub fn run(args: Replay) -> Result<()> {
     let start = Instant::now();
     let target = target(&args)?;
-    let bad_lines = args.bad_lines.as_deref().map(BadLines::create).transpose()?;
-    let mut rows = query(&args, bad_lines.as_ref())?.run()?;
+    if args.late.is_some() && args.lateness.is_none() {
+        return Err(Error::usage("--late needs --lateness: without a bound no record is late"));
+    }
+    let bad_lines = args.bad_lines.as_deref().map(Lines::create).transpose()?;
+    let late = args.late.as_deref().map(Lines::create).transpose()?;
+    let mut rows = query(&args, bad_lines.as_ref(), late.as_ref())?.run()?;
     if !args.quiet {
         rows.notes().iter().for_each(|note| say(format_args!("windrow: {note}\n")));
     }
@@ -35,8 +39,8 @@ pub fn run(args: Replay) -> Result<()> {
     })?;
     let summary = sink.finish()?;
     drop(meter);
-    if let Some(bad_lines) = bad_lines {
-        bad_lines.finish()?;
+    for lines in bad_lines.iter().chain(&late) {
+        lines.finish()?;
     }
     report_bad(&args, &rows);
     report_late(&args, &rows);
@@ -52,7 +56,7 @@ pub fn run(args: Replay) -> Result<()> {
     Ok(())
 }
 
-fn query(args: &Replay, bad_lines: Option<&BadLines>) -> Result<Query> {
+fn query(args: &Replay, bad_lines: Option<&Lines>, late: Option<&Lines>) -> Result<Query> {
     let inputs = if args.inputs.is_empty() { vec![PathBuf::from("-")] } else { args.inputs.clone() };
     let mut query = Query::files(inputs)
         .format(args.format.into())
@@ -112,13 +116,11 @@ fn query(args: &Replay, bad_lines: Option<&BadLines>) -> Result<Query> {
         query = query.max_bad(most);
     }
     if let Some(bad_lines) = bad_lines {
-        let writer = bad_lines.writer.clone();
-        let path = bad_lines.path.clone();
-        query = query.on_bad(move |_, bytes| {
-            let mut writer = writer.lock().map_err(|_| Error::output("was abandoned").in_file(&path))?;
-            let written = writer.write_all(bytes).and_then(|()| writer.write_all(b"\n"));
-            written.map_err(|e| Error::output("cannot be written").in_file(&path).because(e))
-        });
+        let write = bad_lines.writer();
+        query = query.on_bad(move |_, bytes| write(bytes));
+    }
+    if let Some(late) = late {
+        query = query.on_late(late.writer());
     }
     Ok(query)
 }
@@ -153,16 +155,26 @@ fn target(args: &Replay) -> Result<Target> {
     Ok(Target { path: named.filter(|p| *p != Path::new("-")).map(Path::to_path_buf), format })
 }
 
-/// The file of records that do not parse.
-struct BadLines {
+/// A file of records that were left out.
+struct Lines {
     path: PathBuf,
     writer: Arc<Mutex<BufWriter<File>>>,
 }
 
-impl BadLines {
-    fn create(path: &Path) -> Result<BadLines> {
+impl Lines {
+    fn create(path: &Path) -> Result<Lines> {
         let file = File::create(path).map_err(|e| Error::output("cannot be written").in_file(path).because(e))?;
-        Ok(BadLines { path: path.to_path_buf(), writer: Arc::new(Mutex::new(BufWriter::new(file))) })
+        Ok(Lines { path: path.to_path_buf(), writer: Arc::new(Mutex::new(BufWriter::new(file))) })
+    }
+
+    /// Appends a line.
+    fn writer(&self) -> impl Fn(&[u8]) -> Result<()> + Send + use<> {
+        let (path, writer) = (self.path.clone(), self.writer.clone());
+        move |bytes| {
+            let mut writer = writer.lock().map_err(|_| Error::output("was abandoned").in_file(&path))?;
+            let written = writer.write_all(bytes).and_then(|()| writer.write_all(b"\n"));
+            written.map_err(|e| Error::output("cannot be written").in_file(&path).because(e))
+        }
     }
 
     fn finish(&self) -> Result<()> {

@@ -241,6 +241,9 @@ impl Decoder for CsvDecoder {
                     }
                 }
                 if records.take(record.end)? {
+                    if self.slots.wanted.places {
+                        records.done.places.push((pos, record.end));
+                    }
                     pos = record.end + 1;
                     continue;
                 }

@@ -69,6 +69,7 @@ pub struct JsonDecoder {
     /// The event time: its index among the names of `paths`, and its format.
     time: Option<(usize, TimeFormat)>,
     fields: Vec<Wish>,
+    places: bool,
 }
 
 /// A wanted column.
@@ -103,7 +104,7 @@ impl JsonDecoder {
             });
         }
         paths.finish();
-        Ok(JsonDecoder { paths, time, fields })
+        Ok(JsonDecoder { paths, time, fields, places: wanted.places })
     }
 }
 
@@ -152,6 +153,9 @@ impl Decoder for JsonDecoder {
                             out.cast_failed += u64::from(!fits);
                         }
                         out.rows += 1;
+                        if self.places {
+                            out.places.push((start, end));
+                        }
                         None
                     }
                 }

@@ -101,11 +101,13 @@ pub(crate) fn open(
     keep_bad: bool,
     progress: &Arc<Progress>,
 ) -> Result<Opened> {
-    let read = ReadOptions { max_record: options.max_record, keep_bad, progress: progress.clone() };
+    let (max_record, keep_late) = (options.max_record, options.keep_late);
+    let read = ReadOptions { max_record, keep_bad, keep_late, progress: progress.clone() };
     match input {
         Input::Batches(schema, batches) => {
-            let plan = Plan::new(request, &ArrowFields(&schema))?;
+            let mut plan = Plan::new(request, &ArrowFields(&schema))?;
             let time = time_column(&plan, options, &schema)?;
+            plan.late_time = time.clone().filter(|_| keep_late);
             let columns = Columns {
                 time: time
                     .map(|name| Ok::<_, Error>((position(&schema, &name)?, options.time_format())))
@@ -134,8 +136,10 @@ pub(crate) fn open(
                 }
                 let file = ParquetFile::open(file)?;
                 let schema = file.schema().clone();
-                let plan = Plan::new(request, &ArrowFields(&schema))?;
-                let time = time_column(&plan, options, &schema)?.map(|name| (name, options.time_format()));
+                let mut plan = Plan::new(request, &ArrowFields(&schema))?;
+                let time = time_column(&plan, options, &schema)?;
+                plan.late_time = time.clone().filter(|_| keep_late);
+                let time = time.map(|name| (name, options.time_format()));
                 let wanted = plan.columns.iter().map(|c| c.name.clone()).collect();
                 let reader = Box::new(ParquetReader::new(paths, file, time, wanted, read));
                 return Ok(Opened { plan, reader, inputs, notes });
@@ -153,7 +157,10 @@ pub(crate) fn open(
             };
             let text = text::Opened::new(format, dialect, sample.as_ref(), request, options, &mut notes)?;
             let reader = Box::new(TextReader::new(paths, Some(file), text.decoder, text.must, read));
-            Ok(Opened { plan: text.plan, reader, inputs, notes })
+            let mut plan = text.plan;
+            // A text's records are written as they stand.
+            plan.late_time = keep_late.then(String::new);
+            Ok(Opened { plan, reader, inputs, notes })
         }
     }
 }

@@ -108,7 +108,8 @@ impl Opened {
         }
         let ty = |name: &str, key| if key { FieldType::Text } else { fields.field_type(name) };
         let wanted = plan.columns.iter().map(|c| Field { name: c.name.clone(), ty: ty(&c.name, c.as_key) }).collect();
-        let decoder = known.decoder(&Wanted { time, fields: wanted, zone: options.zone.clone() })?;
+        let decoder =
+            known.decoder(&Wanted { time, fields: wanted, zone: options.zone.clone(), places: options.keep_late })?;
         Ok(Opened { plan, decoder, must })
     }
 }

@@ -85,6 +85,8 @@ pub(crate) struct Plan {
     custom: Vec<Arc<dyn Erased>>,
     pub(crate) outputs: Vec<Output>,
     pub(crate) schema: SchemaRef,
+    /// The name of the time, if records that are late or ahead are wanted.
+    pub(crate) late_time: Option<String>,
     /// Whether blocks may be folded before they are partitioned.
     pub(crate) folds_early: bool,
     pub(crate) naive: bool,
@@ -128,6 +130,7 @@ impl Plan {
             custom: Vec::new(),
             outputs: Vec::new(),
             schema: Arc::new(Schema::empty()),
+            late_time: None,
             folds_early: !request.naive,
             naive: request.naive,
         };
