@@ -265,7 +265,6 @@ impl<K: KeyRows> Run for Fold<K> {
         loop {
             if let Some(emitter) = &mut self.emitter {
                 if let Some(batches) = emitter.next_block()? {
-                    self.tally.statistics.rows_out += batches.iter().map(|b| b.num_rows() as u64).sum::<u64>();
                     return Ok(Some(batches));
                 }
                 emitter.release(&mut self.partitions)?;

@@ -34,6 +34,7 @@ pub(crate) mod map;
 mod marked;
 mod names;
 mod open;
+mod order;
 mod pane_column;
 mod plan;
 mod reduce;
@@ -169,6 +170,8 @@ pub struct Query {
     pub(crate) aggregates: Vec<Agg>,
     pub(crate) filter: Option<String>,
     pub(crate) having: Option<String>,
+    pub(crate) top: Option<(usize, String)>,
+    pub(crate) sort: bool,
     pub(crate) options: Options,
     pub(crate) bad_sink: Option<exec::BadSink>,
     pub(crate) late_sink: Option<exec::LateSink>,
@@ -183,6 +186,8 @@ impl Query {
             aggregates: Vec::new(),
             filter: None,
             having: None,
+            top: None,
+            sort: false,
             options: Options {
                 format: Format::Auto,
                 time: None,
@@ -252,6 +257,22 @@ impl Query {
     #[must_use]
     pub fn having(mut self, condition: impl Into<String>) -> Query {
         self.having = Some(condition.into());
+        self
+    }
+
+    /// Keeps of each window only the `n` rows with the largest value in the output column `by`, largest first; nulls and
+    /// NaN come last, ties go by key. [`having`](Self::having) looks at rows before.
+    #[must_use]
+    pub fn top(mut self, n: usize, by: impl Into<String>) -> Query {
+        self.top = Some((n, by.into()));
+        self
+    }
+
+    /// Hands the rows of a window out by ascending key: numbers by value, text by its bytes, nulls first. Default: by a
+    /// hash of the key, which is as stable and costs nothing.
+    #[must_use]
+    pub fn sort_by_key(mut self) -> Query {
+        self.sort = true;
         self
     }
 

@@ -3,6 +3,7 @@
 use super::Query;
 use super::exec::{Context, Run, begin};
 use super::open::{Opened, open};
+use super::order::Order;
 use super::plan::{Plan, Request};
 use crate::Result;
 use crate::engine::pool;
@@ -19,6 +20,8 @@ use std::sync::atomic::Ordering;
 /// The result of a query, in the order of windows and, inside a window, of the keys' hashes.
 pub struct Rows {
     plan: Arc<Plan>,
+    order: Option<Order>,
+    rows_out: u64,
     pool: Arc<rayon::ThreadPool>,
     run: Box<dyn Run>,
     /// Nothing more will come.
@@ -31,7 +34,8 @@ pub struct Rows {
 
 impl Rows {
     pub(crate) fn open(query: Query) -> Result<Rows> {
-        let Query { input, keys, window, mut aggregates, filter, having, options, bad_sink, late_sink } = query;
+        let Query { input, keys, window, mut aggregates, filter, having, top, sort, options, bad_sink, late_sink } =
+            query;
         if aggregates.is_empty() {
             aggregates.push(super::count());
         }
@@ -61,9 +65,13 @@ impl Rows {
             inputs,
         };
         let plan = Arc::new(plan);
+        let first = plan.schema.fields().len() - plan.outputs.len() - plan.keys.len();
+        let order = Order::new(&plan.schema, first..first + plan.keys.len(), top.as_ref(), sort)?;
         Ok(Rows {
             run: begin(plan.clone(), reader, context)?,
             plan,
+            order,
+            rows_out: 0,
             pool: Arc::new(pool),
             done: false,
             budget,
@@ -81,6 +89,7 @@ impl Rows {
     /// Statistics so far; complete after the last row.
     pub fn statistics(&self) -> Statistics {
         let mut statistics = self.run.statistics();
+        statistics.rows_out = self.rows_out;
         statistics.peak_memory_bytes = self.budget.peak() as u64;
         statistics
     }
@@ -130,7 +139,14 @@ impl Rows {
         if self.done {
             return Ok(None);
         }
-        let block = self.pool.install(|| self.run.next_block());
+        let order = &self.order;
+        let block = self.pool.install(|| match (self.run.next_block()?, order) {
+            (Some(batches), Some(order)) => order.apply(batches).map(Some),
+            (batches, _) => Ok(batches),
+        });
+        if let Ok(Some(batches)) = &block {
+            self.rows_out += batches.iter().map(|b| b.num_rows() as u64).sum::<u64>();
+        }
         let (windows, handed_out) = self.run.windows();
         self.progress.windows_total.store(windows, Ordering::Relaxed);
         self.progress.windows_done.store(handed_out, Ordering::Relaxed);

@@ -265,3 +265,34 @@ fn a_closed_standard_error_is_no_failure() {
     let output = Command::new("bash").arg("-c").arg(command).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "status 0\ncount\n1\nstatus 0\n");
 }
+
+#[test]
+fn the_top_rows_of_windows_in_the_order_asked_for() {
+    let lines: String = ["b", "a", "b", "c", "c", "b", "d"]
+        .iter()
+        .enumerate()
+        .map(|(i, key)| format!("{{\"ts\":{},\"key\":\"{key}\",\"v\":{i}}}\n", 1_600_000_000 + i))
+        .collect();
+    let keys = |flags: &[&str]| -> Vec<String> {
+        let args = ["replay", "--format", "json", "--key", "key", "--window", "1m", "--agg", "count,max(v)"];
+        let ran = windrow_with(&[&args[..], flags].concat(), lines.as_bytes()).good();
+        rows(&ran.out).iter().map(|cells| cells[2].clone()).collect()
+    };
+    assert_eq!(keys(&["--sort", "key"]), ["a", "b", "c", "d"]);
+    assert_eq!(keys(&["--top", "2", "--by", "count"]), ["b", "c"]);
+    assert_eq!(keys(&["--top", "3", "--by", "max_v"]), ["d", "b", "c"]);
+    assert_eq!(keys(&["--top", "3", "--by", "max_v", "--sort", "key"]), ["b", "c", "d"]);
+    assert_eq!(keys(&["--top", "3", "--by", "count", "--having", "count < 3"]), ["c", "a", "d"]);
+    assert!(keys(&["--top", "0", "--by", "count"]).is_empty());
+    for (flags, part) in [
+        (&["--top", "2"][..], "--by"),
+        (&["--by", "count"][..], "--top"),
+        (&["--top", "2", "--by", "cuont"][..], "count"),
+        (&["--top", "2.5", "--by", "count"][..], "--top"),
+        (&["--sort", "value"][..], "--sort"),
+    ] {
+        let args = ["replay", "--format", "json", "--key", "key", "--agg", "count"];
+        let error = windrow_with(&[&args[..], flags].concat(), lines.as_bytes()).fails(2);
+        assert!(error.contains(part), "{error}");
+    }
+}

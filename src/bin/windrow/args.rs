@@ -113,6 +113,18 @@ pub struct Replay {
     #[arg(long, value_name = "D", help_heading = "Query")]
     pub max_ahead: Option<String>,
 
+    /// Keep of each window only the N rows with the largest value in the column of --by
+    #[arg(long, value_name = "N", requires = "by", help_heading = "Query")]
+    pub top: Option<usize>,
+
+    /// The output column that --top goes by
+    #[arg(long, value_name = "COLUMN", requires = "top", help_heading = "Query")]
+    pub by: Option<String>,
+
+    /// Order of the rows of a window: `key`, ascending [default: by a published hash of the key]
+    #[arg(long, value_name = "key", value_parser = ["key"], help_heading = "Query")]
+    pub sort: Option<String>,
+
     /// Write records that are late or ahead here: lines of text as they stand, of Parquet a JSON object
     #[arg(long, value_name = "FILE", help_heading = "Query")]
     pub late: Option<PathBuf>,

@@ -109,6 +109,12 @@ fn query(args: &Replay, bad_lines: Option<&Lines>, late: Option<&Lines>) -> Resu
     if let Some(having) = &args.having {
         query = query.having(having);
     }
+    if let (Some(n), Some(by)) = (args.top, &args.by) {
+        query = query.top(n, by);
+    }
+    if args.sort.is_some() {
+        query = query.sort_by_key();
+    }
     if let Some(memory) = args.memory {
         query = query.memory(memory);
     }
