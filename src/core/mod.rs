@@ -11,11 +11,13 @@ pub mod groups;
 pub mod live;
 pub mod panes;
 pub mod partition;
+pub mod session;
 pub mod slide;
 pub mod suffix;
 pub mod window;
 
 pub use groups::{GroupId, Groups, KeyStore};
 pub use panes::{Log, PaneStore, Run, SealedPanes, States};
+pub use session::{Sessions, Span};
 pub use slide::{Slider, WindowTable};
 pub use window::{PaneIndex, WindowIndex, WindowSpec};
