@@ -342,6 +342,17 @@ pub struct SealedPanes<S> {
 }
 
 impl<S: States> SealedPanes<S> {
+    /// Cells without panes; each is to be [given](Self::push) one.
+    pub fn new(log: Log<S>) -> Self {
+        SealedPanes { logs: vec![log], panes: Vec::new() }
+    }
+
+    /// Makes cells of the one log pane `pane`, which is later than the others; their groups are from now on `ids`.
+    pub fn push(&mut self, pane: PaneIndex, cells: Range<usize>, ids: &[GroupId]) {
+        self.logs[0].ids[cells.clone()].copy_from_slice(ids);
+        self.panes.push((pane, Run { log: 0, start: cells.start as u32, end: cells.end as u32 }));
+    }
+
     /// Bytes of memory held.
     pub fn bytes(&self) -> usize {
         self.logs.iter().map(Log::bytes).sum::<usize>() + self.panes.capacity() * size_of::<(PaneIndex, Run)>()

@@ -9,6 +9,7 @@ use super::finish::{OutputColumn, finish};
 use super::keys::KeyRows;
 use super::plan::Plan;
 use super::reduce::Partition;
+use crate::core::groups::Groups;
 use crate::core::panes::SealedPanes;
 use crate::core::slide::{Engine, Slider};
 use crate::core::window::{WindowIndex, windows_over};
@@ -28,7 +29,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// Rows that a block of windows aims at.
-const BLOCK_ROWS: usize = if cfg!(test) { 16 } else { 128 << 10 };
+pub(super) const BLOCK_ROWS: usize = if cfg!(test) { 16 } else { 128 << 10 };
 /// Rows per partition from which a window is handed out without stitching.
 const DIRECT_ROWS: usize = if cfg!(test) { 4 } else { 4 << 10 };
 
@@ -83,19 +84,13 @@ impl Emitter {
             .into_par_iter()
             .map(|partition| {
                 let (groups, store, mut lease) = partition.into_parts();
-                let order = groups.by_hash(|keys, a, b| K::compare(keys, a, b));
-                let hashes = groups.hashes();
-                let null = |id: u32| hashes[id as usize] == crate::hash::NULL_HASH;
-                let keys = K::arrays(groups.keys(), &null, &order, &types)?;
-                let mut rank = vec![0; groups.capacity()];
-                for (at, id) in order.iter().enumerate() {
-                    rank[*id as usize] = at as u32;
-                }
+                let (keys, rank) = ranked::<K>(&groups, &types)?;
+                let live = groups.len();
                 drop(groups);
                 let panes = store.seal(&rank);
                 let slides = engine == Engine::Incremental && !spec.is_tumbling();
                 let table = ColumnTables::new(&panes.logs[0].states, slides);
-                let slider = Slider::new(spec, engine, table, order.len(), &panes);
+                let slider = Slider::new(spec, engine, table, live, &panes);
                 lease.resize(panes.bytes() + slider.bytes() + slider.table().bytes())?;
                 let columns = plan.outputs.iter().map(OutputColumn::new).collect();
                 Ok((Sealed { panes, slider, base: 0, lease, rows: Rows { columns, ..Rows::default() } }, keys))
@@ -114,16 +109,7 @@ impl Emitter {
                 all.push(array);
             }
         }
-        let keys: Vec<ArrayRef> = keys
-            .iter()
-            .map(|arrays| {
-                let refs: Vec<&dyn Array> = arrays.iter().map(|a| &**a).collect();
-                if plan.marked_keys && arrays[0].data_type() == &DataType::Utf8 {
-                    return Ok(unmark(&arrow_select::concat::concat(&refs)?));
-                }
-                Ok(arrow_select::concat::concat(&refs)?)
-            })
-            .collect::<Result<_>>()?;
+        let keys = joined(&plan, &keys)?;
         let schema = inner_schema(&plan);
         Ok(Emitter { plan, parts, left, windows, done: 0, block: 1, keys, schema, live_keys })
     }
@@ -299,7 +285,32 @@ impl Sealed {
     }
 }
 
-fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+/// The key fields of a partition in the order of the output, and the place of each id in it.
+pub(super) fn ranked<K: KeyRows>(groups: &Groups<K::Store>, types: &[DataType]) -> Result<(Vec<ArrayRef>, Vec<u32>)> {
+    let order = groups.by_hash(|keys, a, b| K::compare(keys, a, b));
+    let hashes = groups.hashes();
+    let null = |id: u32| hashes[id as usize] == crate::hash::NULL_HASH;
+    let keys = K::arrays(groups.keys(), &null, &order, types)?;
+    let mut rank = vec![0; groups.capacity()];
+    for (at, id) in order.iter().enumerate() {
+        rank[*id as usize] = at as u32;
+    }
+    Ok((keys, rank))
+}
+
+/// Each key field over the keys of all partitions.
+pub(super) fn joined(plan: &Plan, keys: &[Vec<ArrayRef>]) -> Result<Vec<ArrayRef>> {
+    keys.iter()
+        .map(|arrays| {
+            let refs: Vec<&dyn Array> = arrays.iter().map(|a| &**a).collect();
+            let all = arrow_select::concat::concat(&refs)?;
+            let marked = plan.marked_keys && all.data_type() == &DataType::Utf8;
+            Ok(if marked { unmark(&all) } else { all })
+        })
+        .collect()
+}
+
+pub(super) fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new_with_options(
         schema.clone(),
         columns,
@@ -309,7 +320,7 @@ fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<Reco
 
 /// The plan's schema with text keys as dictionaries, so that a row's key is four bytes.
 pub(super) fn inner_schema(plan: &Plan) -> SchemaRef {
-    let bounds = if plan.window.is_some() { 2 } else { 0 };
+    let bounds = if plan.has_bounds() { 2 } else { 0 };
     let fields: Vec<Arc<Field>> = plan
         .schema
         .fields()
@@ -338,7 +349,7 @@ fn unmark(array: &ArrayRef) -> ArrayRef {
 }
 
 /// The key columns of the rows whose keys are number `at`.
-fn pick_keys(keys: &[ArrayRef], at: Vec<i32>) -> Result<Vec<ArrayRef>> {
+pub(super) fn pick_keys(keys: &[ArrayRef], at: Vec<i32>) -> Result<Vec<ArrayRef>> {
     let at = Int32Array::from(at);
     keys.iter()
         .map(|values| match values.data_type() {

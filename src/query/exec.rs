@@ -1,10 +1,10 @@
 //! Running a bound query: map and reduce over the input, then the emission.
 
-use super::emit::Emitter;
 use super::keys::{ByteRows, KeyRows, WordRows};
 use super::map::{Mapped, Partitioning, Piece, Scratch, map_block};
 use super::plan::Plan;
 use super::reduce::Partition;
+use super::session::Emission;
 use crate::Result;
 use crate::core::slide::Engine;
 use crate::engine;
@@ -47,7 +47,7 @@ pub(crate) struct Context {
 
 /// What the input came to.
 pub(crate) struct Folded {
-    pub(crate) emitter: Emitter,
+    pub(crate) emitter: Emission,
     pub(crate) statistics: Statistics,
     pub(crate) bad: Vec<BadPlace>,
 }
@@ -131,9 +131,9 @@ fn fold_keyed<K: KeyRows>(plan: &Arc<Plan>, reader: &mut dyn Reader, context: &m
     }
     reader.finish()?;
     tally.check_share(context)?;
-    let emitter = Emitter::new(plan.clone(), context.engine, partitions)?;
+    let emitter = Emission::new(plan.clone(), context.engine, partitions)?;
     let mut statistics = tally.statistics;
-    statistics.keys = emitter.live_keys;
+    statistics.keys = emitter.live_keys();
     statistics.windows = emitter.windows().0;
     Ok(Folded { emitter, statistics, bad: tally.bad })
 }

@@ -11,10 +11,12 @@
 use super::aggregates::Columns;
 use super::keys::{KeyBatch, KeyRows};
 use super::plan::Plan;
+use super::session::number_sessions;
 use crate::core::States;
 use crate::core::counts::Counts;
 use crate::core::dictionary::Dictionary;
 use crate::core::partition::{counting_sort, partition_of};
+use crate::core::session::Span;
 use crate::core::window::{PaneIndex, WindowSpec};
 use crate::metrics::Ledger;
 use crate::{Error, Result};
@@ -52,6 +54,8 @@ pub(crate) struct Mapped<K> {
     /// Segments in the order of (partition, pane); those of partition p are `segment_offsets[p]..segment_offsets[p + 1]`.
     pub(crate) segments: Vec<Segment>,
     pub(crate) segment_offsets: Vec<u32>,
+    /// Of a query with sessions: the times of each cell.
+    pub(crate) spans: Vec<Span>,
     pub(crate) rows: Counts,
     pub(crate) states: Columns,
     pub(crate) ledger: Ledger,
@@ -71,6 +75,7 @@ impl<K: KeyBatch> Mapped<K> {
             + self.hashes.capacity() * 8
             + self.cell_keys.as_ref().map_or(0, |k| k.capacity() * 4)
             + self.segments.capacity() * size_of::<Segment>()
+            + self.spans.capacity() * size_of::<Span>()
             + self.rows.bytes()
             + self.states.bytes()
     }
@@ -82,6 +87,8 @@ pub(crate) struct Scratch<K> {
     keys: K,
     hashes: Vec<u64>,
     panes: PaneColumn,
+    /// The time of each row, for sessions only.
+    times: Vec<i64>,
     /// Rows: the local key of each, then its cell.
     local: Vec<u32>,
     dictionary: Dictionary,
@@ -137,6 +144,7 @@ pub(crate) fn map_block<K: KeyRows>(
     scratch.keys.clear();
     scratch.hashes.clear();
     scratch.panes.clear();
+    scratch.times.clear();
     let mut kept = Vec::with_capacity(pieces.len());
     for piece in pieces {
         ledger.read += piece.rows as u64;
@@ -152,6 +160,13 @@ pub(crate) fn map_block<K: KeyRows>(
     }
     ledger.used = scratch.hashes.len() as u64;
     let cells = Cells::of(plan, partitioning, scratch);
+    let mut spans = Vec::new();
+    if plan.session.is_some() {
+        spans.resize(cells.count, Span::NONE);
+        for (at, ts) in scratch.destination.iter().zip(&scratch.times) {
+            spans[*at as usize].extend(Span::at(*ts));
+        }
+    }
     let mut rows = Counts::default();
     rows.grow(cells.count);
     rows.add(&scratch.destination, 1, |_| 1);
@@ -174,6 +189,7 @@ pub(crate) fn map_block<K: KeyRows>(
         cell_keys: cells.cell_keys,
         segments: cells.segments,
         segment_offsets: cells.segment_offsets,
+        spans,
         rows,
         states,
         ledger,
@@ -196,13 +212,16 @@ fn keep<K>(plan: &Plan, piece: Piece, scratch: &mut Scratch<K>, ledger: &mut Led
         piece = select(piece, &mask)?;
         ledger.filtered += (before - piece.rows) as u64;
     }
+    if plan.has_bounds() && piece.times.len() != piece.rows {
+        return Err(Error::input("records without times reached a query that needs them"));
+    }
     let Some(spec) = plan.pane_spec() else {
+        if plan.session.is_some() {
+            scratch.times.extend_from_slice(&piece.times);
+        }
         scratch.panes.extend_global(piece.rows);
         return Ok(piece);
     };
-    if piece.times.len() != piece.rows {
-        return Err(Error::input("records without times reached a query that needs them"));
-    }
     if spec.has_gaps() {
         let inside: BooleanArray = piece.times.iter().map(|ts| Some(spec.is_inside(spec.pane_of(*ts).0))).collect();
         let before = piece.rows;
@@ -346,7 +365,7 @@ impl Cells {
         let panes = scratch.panes.number(&mut slots);
         // Folding pays when keys repeat: then at most half of the rows travel.
         let cells = if plan.folds_early && (rows < DECIDE_FROM || keys * 2 <= rows) {
-            Self::folded(scratch, &mut slots, &panes, bits, keys)
+            Self::folded(plan, scratch, &mut slots, &panes, bits, keys)
         } else {
             Self::raw(scratch, &mut slots, &panes, bits)
         };
@@ -369,6 +388,7 @@ impl Cells {
 
     /// Rows of one key and pane share a cell.
     fn folded<K: KeyRows>(
+        plan: &Plan,
         scratch: &mut Scratch<K>,
         slots: &mut Vec<u32>,
         panes: &[PaneIndex],
@@ -389,7 +409,9 @@ impl Cells {
             grouped[*at as usize] = key_rows[key];
         }
         let key_at = std::mem::take(&mut scratch.destination);
-        if let [pane] = panes {
+        if let [pane] = panes
+            && plan.session.is_none()
+        {
             // The usual case of long panes: a key is a cell.
             let mut segments = Vec::new();
             let mut segment_offsets = vec![0];
@@ -408,7 +430,10 @@ impl Cells {
         // 3. Number the cells, in the order in which they first occur; `local` becomes the cell of each row.
         let mut cells: Vec<(u32, u32)> = Vec::new();
         let keys = key_rows.len();
-        if panes.len() * keys <= 4 * slots.len() + 4096 {
+        if let Some(session) = plan.session {
+            let found = number_sessions(session.gap, &scratch.times, keys, &mut scratch.local);
+            cells.extend(found.into_iter().map(|key| (key, 0)));
+        } else if panes.len() * keys <= 4 * slots.len() + 4096 {
             scratch.grid.clear();
             scratch.grid.resize(panes.len() * keys, u32::MAX);
             for (key, slot) in scratch.local.iter_mut().zip(slots.iter()) {

@@ -7,12 +7,15 @@ use super::plan::Plan;
 use crate::Result;
 use crate::core::groups::Groups;
 use crate::core::panes::PaneStore;
+use crate::core::session::Sessions;
 use crate::memory::Lease;
 
 /// The keys and open panes of one partition.
 pub(crate) struct Partition<K: KeyRows> {
     pub(crate) groups: Groups<K::Store>,
     pub(crate) panes: PaneStore<Columns>,
+    /// In place of the panes.
+    sessions: Option<Sessions<Columns>>,
     lease: Lease,
     ids: Vec<u32>,
     of_cells: Vec<u32>,
@@ -23,6 +26,7 @@ impl<K: KeyRows> Partition<K> {
         Partition {
             groups: Groups::new(K::Store::default()),
             panes: PaneStore::new(plan.columns()),
+            sessions: plan.session.map(|spec| spec.open(plan.columns())),
             lease,
             ids: Vec::new(),
             of_cells: Vec::new(),
@@ -44,7 +48,10 @@ impl<K: KeyRows> Partition<K> {
         }
         self.ids.clear();
         self.groups.intern(&block.keys, &block.hashes, keys.clone(), &mut self.ids);
-        self.panes.admit(&block.rows, &block.states);
+        match &mut self.sessions {
+            Some(sessions) => sessions.admit(&block.rows, &block.states),
+            None => self.panes.admit(&block.rows, &block.states),
+        }
         for segment in segments {
             let cells = segment.cells.clone();
             let ids = match &block.cell_keys {
@@ -56,6 +63,11 @@ impl<K: KeyRows> Partition<K> {
                     &self.of_cells
                 }
             };
+            if let Some(sessions) = &mut self.sessions {
+                sessions.add(ids, &block.spans[cells.clone()], &block.rows, &block.states, cells);
+                sessions.tidy();
+                continue;
+            }
             if plan.naive {
                 // The reference: every record goes into each of its windows, which stand where panes otherwise do.
                 if let Some(spec) = plan.window {
@@ -74,7 +86,13 @@ impl<K: KeyRows> Partition<K> {
             self.panes.add(segment.pane, ids, &block.rows, &block.states, cells);
         }
         self.panes.tidy();
-        self.lease.resize(self.groups.bytes() + self.panes.bytes())
+        let sessions = self.sessions.as_ref().map_or(0, Sessions::bytes);
+        self.lease.resize(self.groups.bytes() + self.panes.bytes() + sessions)
+    }
+
+    /// The same of a partition of sessions.
+    pub(crate) fn into_sessions(self) -> (Groups<K::Store>, Option<Sessions<Columns>>, Lease) {
+        (self.groups, self.sessions, self.lease)
     }
 
     /// The lease, to go on with under another owner.

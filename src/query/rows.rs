@@ -1,9 +1,9 @@
 //! The rows of a query: an iterator of record batches that does the work as it is asked.
 
-use super::emit::Emitter;
 use super::exec::{BadSink, Context, fold};
 use super::open::{Opened, open};
 use super::plan::{Plan, Request};
+use super::session::{Emission, SessionSpec};
 use super::{Engine, MaxBad, Query};
 use crate::engine::pool;
 use crate::memory::Budget;
@@ -33,7 +33,7 @@ pub struct Rows {
 
 enum State {
     Reading(Box<Reading>),
-    Emitting(Box<Emitter>),
+    Emitting(Box<Emission>),
     Done,
 }
 
@@ -49,14 +49,18 @@ struct Reading {
 
 impl Rows {
     pub(crate) fn open(query: Query) -> Result<Rows> {
-        let Query { input, keys, window, mut aggregates, filter, having, options, bad_sink } = query;
+        let Query { input, keys, window, session, mut aggregates, filter, having, options, bad_sink } = query;
         if aggregates.is_empty() {
             aggregates.push(super::count());
+        }
+        if window.is_some() && session.is_some() {
+            return Err(Error::usage("a query has windows or sessions; leave one of them out"));
         }
         let progress = Arc::new(Progress::default());
         let request = Request {
             keys: &keys,
             window: window.map(|w| w.0),
+            session: session.map(|s| SessionSpec::new(s, &options)),
             range: options.range,
             aggregates: &aggregates,
             filter: filter.as_deref(),
