@@ -104,6 +104,10 @@ pub struct Replay {
     #[arg(long, value_name = "D", requires = "window", allow_hyphen_values = true, help_heading = "Query")]
     pub offset: Option<String>,
 
+    /// Sessions instead of windows: records of one key that are at most this far apart, such as 30m
+    #[arg(long, value_name = "D", conflicts_with_all = ["window", "slide", "offset"], help_heading = "Query")]
+    pub session: Option<String>,
+
     /// Aggregates: count, count(x), count_if(EXPR), sum(x), avg(x), min(x), max(x), stddev(x), var(x), first(x), last(x),
     /// distinct(x), approx_distinct(x), p50(x), p90(x), p99(x), quantile(x, 0.75), each with `as NAME` [default: count]
     #[arg(long, value_name = "LIST", help_heading = "Query")]

@@ -8,7 +8,7 @@ use std::io::{BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
-use windrow::query::{Agg, Query, Rows, Window};
+use windrow::query::{Agg, Query, Rows, Session, Window};
 use windrow::sink::{OutputFormat, Target};
 use windrow::time::{TimeFormat, Timestamp};
 use windrow::{Error, Result, sink};
@@ -70,6 +70,9 @@ fn query(args: &Replay, bad_lines: Option<&BadLines>) -> Result<Query> {
     }
     if let Some(window) = &args.window {
         query = query.window(Window::parse(window, args.slide.as_deref(), args.offset.as_deref())?);
+    }
+    if let Some(gap) = &args.session {
+        query = query.session(Session::parse(gap)?);
     }
     for list in &args.agg {
         for aggregate in Agg::parse_list(list)? {

@@ -1,8 +1,9 @@
 //! From the sessions of all partitions to rows: by end, then start, then the hash of the key.
 //!
-//! Every partition closes and sorts its own sessions. A block of rows is cut at a place in the order of all of them, such
-//! that no partition has more than its share in it; partitions finish their part, which stands to them as one tumbling
-//! window whose groups are the sessions; then the parts, sorted runs, are merged and their columns interleaved.
+//! Every partition closes and sorts its own sessions. A block of rows is cut at places in the order of all of them, such
+//! that no partition has more than its share between two; partitions finish their part of the block, which stands to them
+//! as one tumbling window whose groups are the sessions; then the parts of each cut, sorted runs, are merged and their
+//! columns interleaved.
 
 use crate::core::panes::{Log, SealedPanes};
 use crate::core::session::Span;
@@ -24,6 +25,9 @@ use rayon::prelude::*;
 use std::cmp::Ordering;
 use std::ops::Range;
 use std::sync::Arc;
+
+/// Into how many batches a block is cut: small enough that sorting one stays in the cache.
+const BATCHES: usize = 8;
 
 /// One partition, closed.
 struct Part {
@@ -56,14 +60,11 @@ pub(crate) struct SessionEmitter {
     pub(crate) live_keys: u64,
 }
 
-/// A row of a block: end and start, partition, and the row of the partition's part.
-type Place = (i64, i64, u32, u32);
-
 impl SessionEmitter {
     /// Closes the sessions of partitions, whose order is that of their hashes. Runs on the current rayon pool.
     pub(super) fn new<K: KeyRows>(plan: Arc<Plan>, gap: i64, partitions: Vec<Partition<K>>) -> Result<Self> {
         let types: Vec<DataType> = plan.keys.iter().map(|k| k.data_type.clone()).collect();
-        let share = (BLOCK_ROWS / partitions.len().max(1)).max(1);
+        let share = (BLOCK_ROWS / partitions.len().max(1)).next_multiple_of(BATCHES).max(BATCHES);
         let closed: Vec<(usize, Vec<ArrayRef>, Part)> = partitions
             .into_par_iter()
             .map(|partition| {
@@ -116,8 +117,8 @@ impl SessionEmitter {
         if self.done == self.total {
             return Ok(None);
         }
-        self.cut();
-        let (plan, gap, block) = (&*self.plan, self.gap, self.blocks);
+        let cuts = self.cut();
+        let (plan, block) = (&*self.plan, self.blocks);
         let first = plan.schema.fields().len() - plan.outputs.len();
         let columns: Vec<Vec<ArrayRef>> = self
             .parts
@@ -128,65 +129,79 @@ impl SessionEmitter {
                 part.columns.iter_mut().zip(fields).map(|(c, f)| c.take().into_array(f.data_type())).collect()
             })
             .collect::<Result<_>>()?;
-        let mut places: Vec<Place> = Vec::new();
-        for (p, part) in self.parts.iter().enumerate() {
-            let sessions = part.sessions[part.block.clone()].iter().zip(0..);
-            places.extend(sessions.map(|((span, _), row)| (end(*span, gap), span.first, p as u32, row)));
-        }
-        // Stable: sessions of the same times stay in the order of the partitions.
-        places.par_sort_by_key(|place| (place.0, place.1));
-        self.done += places.len() as u64;
+        self.done += self.parts.iter().map(|part| part.block.len() as u64).sum::<u64>();
         self.blocks += 1;
-        let rows = places.len().div_ceil(rayon::current_num_threads());
-        let batches = places.par_chunks(rows).map(|places| self.batch(places, &columns)).collect::<Result<_>>()?;
+        let batches = cuts.par_iter().map(|cut| self.batch(cut, &columns)).collect::<Result<_>>()?;
         match &self.plan.having {
             Some(having) => having.keep(batches).map(Some),
             None => Ok(Some(batches)),
         }
     }
 
-    /// Chooses the sessions of the next block.
-    fn cut(&mut self) {
-        let gap = self.gap;
+    /// Chooses the sessions of the next block and cuts them into batches: of each the sessions of every partition.
+    fn cut(&mut self) -> Vec<Vec<Range<usize>>> {
+        let (gap, share) = (self.gap, self.share.div_ceil(BATCHES));
         let key = |part: &Part, at: usize| (end(part.sessions[at].0, gap), part.sessions[at].0.first);
-        // The least of the places where some partition has used up its share.
-        let last = self.parts.iter().enumerate().filter_map(|(p, part)| {
-            let at = part.block.end + self.share;
-            (at < part.sessions.len()).then(|| (key(part, at - 1), p))
-        });
-        let last = last.min();
-        for (p, part) in self.parts.iter_mut().enumerate() {
-            let from = part.block.end;
-            let most = part.sessions.len().min(from + self.share);
-            let count = part.sessions[from..most].partition_point(|(span, _)| match &last {
-                None => true,
-                Some((last, of)) => match (end(*span, gap), span.first).cmp(last) {
-                    Ordering::Less => true,
-                    Ordering::Equal => p <= *of,
-                    Ordering::Greater => false,
-                },
+        let mut next: Vec<usize> = self.parts.iter().map(|part| part.block.end).collect();
+        let mut cuts = Vec::with_capacity(BATCHES);
+        for _ in 0..BATCHES {
+            // The least of the places where some partition has used up its share.
+            let last = next.iter().zip(&self.parts).enumerate().filter_map(|(p, (from, part))| {
+                let to = from + share;
+                (to < part.sessions.len()).then(|| (key(part, to - 1), p))
             });
-            part.block = from..from + count;
+            let last = last.min();
+            let ranges = next.iter_mut().zip(&self.parts).enumerate().map(|(p, (next, part))| {
+                let from = *next;
+                let to = part.sessions.len().min(from + share);
+                *next += part.sessions[from..to].partition_point(|(span, _)| match &last {
+                    None => true,
+                    Some((last, of)) => match (end(*span, gap), span.first).cmp(last) {
+                        Ordering::Less => true,
+                        Ordering::Equal => p <= *of,
+                        Ordering::Greater => false,
+                    },
+                });
+                from..*next
+            });
+            cuts.push(ranges.collect());
+            if last.is_none() {
+                break;
+            }
         }
+        for (part, next) in self.parts.iter_mut().zip(next) {
+            part.block = part.block.end..next;
+        }
+        cuts
     }
 
-    /// The rows at `places`, given the output columns of every partition.
-    fn batch(&self, places: &[Place], columns: &[Vec<ArrayRef>]) -> Result<RecordBatch> {
+    /// The sessions `cut` of every partition, given the output columns of its block.
+    fn batch(&self, cut: &[Range<usize>], columns: &[Vec<ArrayRef>]) -> Result<RecordBatch> {
+        // By end, partition and number of the session; the sort is stable and knows sorted runs.
+        let mut places: Vec<(i64, u32, u32)> = Vec::with_capacity(cut.iter().map(Range::len).sum());
+        for (p, range) in cut.iter().enumerate() {
+            let sessions = &self.parts[p].sessions[range.clone()];
+            let numbers = range.start as u32..;
+            places.extend(sessions.iter().zip(numbers).map(|((span, _), at)| (end(*span, self.gap), p as u32, at)));
+        }
+        let session = |place: &(i64, u32, u32)| self.parts[place.1 as usize].sessions[place.2 as usize];
+        places.sort_by_key(|place| place.0);
+        for same in places.chunk_by_mut(|a, b| a.0 == b.0).filter(|same| same.len() > 1) {
+            same.sort_by_key(|place| session(place).0.first);
+        }
         let array = |times: Vec<i64>| Arc::new(TimestampMicrosecondArray::from(times).with_timezone("UTC")) as ArrayRef;
-        let starts = array(places.iter().map(|place| place.1).collect());
-        let ends = array(places.iter().map(|place| place.0).collect());
-        let mut all = vec![starts, ends];
-        let number = |place: &Place| {
-            let part = &self.parts[place.2 as usize];
-            (part.base + part.sessions[part.block.start + place.3 as usize].1) as i32
-        };
-        all.extend(pick_keys(&self.keys, places.iter().map(number).collect())?);
-        let places: Vec<(usize, usize)> = places.iter().map(|place| (place.2 as usize, place.3 as usize)).collect();
+        let starts = places.iter().map(|place| session(place).0.first).collect();
+        let ends = places.iter().map(|place| place.0).collect();
+        let keys = places.iter().map(|place| (self.parts[place.1 as usize].base + session(place).1) as i32).collect();
+        let mut all = vec![array(starts), array(ends)];
+        all.extend(pick_keys(&self.keys, keys)?);
+        let row = |place: &(i64, u32, u32)| place.2 as usize - self.parts[place.1 as usize].block.start;
+        let rows: Vec<(usize, usize)> = places.iter().map(|place| (place.1 as usize, row(place))).collect();
         for output in 0..self.plan.outputs.len() {
             let parts: Vec<&dyn Array> = columns.iter().map(|part| &*part[output]).collect();
-            all.push(interleave(&parts, &places)?);
+            all.push(interleave(&parts, &rows)?);
         }
-        batch(&self.schema, all, places.len())
+        batch(&self.schema, all, rows.len())
     }
 }
 
