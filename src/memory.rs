@@ -56,6 +56,11 @@ pub struct Lease {
 }
 
 impl Lease {
+    /// The budget it is part of.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
     /// Bytes leased.
     pub fn bytes(&self) -> usize {
         self.bytes

@@ -15,7 +15,7 @@ mod zone;
 
 pub use access::AccessTimes;
 pub use civil::{civil_from_days, days_from_civil, days_in_month, write_rfc3339};
-pub use duration::{parse_duration, parse_signed_duration};
+pub use duration::{format_duration, parse_duration, parse_signed_duration};
 pub use zone::{TimePattern, Zone};
 
 use crate::{Error, Result};

@@ -8,7 +8,7 @@ use windrow::core::counts::Counts;
 use windrow::core::groups::{Groups, TypedKeys};
 use windrow::core::partition::{counting_sort, partition_of};
 use windrow::core::slide::Engine;
-use windrow::core::window::windows_over;
+use windrow::core::window::union;
 use windrow::core::{Log, PaneStore, Run, Slider, States, WindowSpec, WindowTable};
 use windrow::hash::hash_word;
 
@@ -35,6 +35,7 @@ impl WindowTable<Nothing> for Nothing {
     fn absorb(&mut self, _: &[u32], _: &Nothing, _: Range<usize>) {}
     fn expel(&mut self, _: &[u32], _: &Nothing, _: Range<usize>, _: bool) {}
     fn reset(&mut self, _: &[u32]) {}
+    fn late(&mut self, _: &[Log<Nothing>], _: &[Run], _: &[Run], _: &[Run]) {}
     fn turn(&mut self, _: &mut [Log<Nothing>], _: &[Run], _: usize) {}
 }
 
@@ -134,8 +135,8 @@ pub fn count(times: &[i64], keys: &[u64], spec: WindowSpec, bits: u32) -> Answer
         let rank: Vec<u32> = (0..groups.capacity() as u32).collect();
         let mut panes = panes.seal(&rank);
         let mut slider = Slider::new(spec, Engine::Incremental, Nothing, groups.capacity(), &panes);
-        let indexes: Vec<i64> = panes.panes.iter().map(|pane| pane.0).collect();
-        for window in windows_over(spec, indexes).into_iter().flatten() {
+        let ranges: Vec<(i64, i64)> = panes.panes.iter().map(|pane| spec.windows_of(pane.0)).collect();
+        for window in union(ranges).into_iter().flatten() {
             slider.advance(window, &mut panes);
             live.clear();
             slider.live().collect_into(&mut live);

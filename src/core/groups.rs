@@ -24,6 +24,9 @@ pub trait KeyStore {
     /// Stores the key of `row` under `id`, which is `len()` or was freed before.
     fn put(&mut self, id: GroupId, rows: &Self::Rows, row: usize);
 
+    /// Lets go of the key of `id`.
+    fn free(&mut self, _id: GroupId) {}
+
     /// Bytes of memory held.
     fn bytes(&self) -> usize;
 }
@@ -126,6 +129,7 @@ impl<K: KeyStore> Groups<K> {
         let hash = self.hashes[id as usize];
         if let Ok(slot) = self.table.find_entry(probe(hash), |slot| slot.id == id) {
             slot.remove();
+            self.keys.free(id);
             self.free.push(id);
         }
     }

@@ -39,6 +39,12 @@ impl LiveSet {
         self.len == 0
     }
 
+    /// Whether `id`, which must be below the capacity, is in the set.
+    #[inline]
+    pub fn contains(&self, id: u32) -> bool {
+        self.bits[id as usize / 64] >> (id % 64) & 1 == 1
+    }
+
     /// Adds `id`, which must not be in the set.
     #[inline]
     pub fn insert(&mut self, id: u32) {
@@ -109,6 +115,7 @@ mod tests {
             let mut got = Vec::new();
             set.collect_into(&mut got);
             prop_assert_eq!(set.len(), twin.len());
+            prop_assert!((0..10_000).all(|id| set.contains(id) == twin.contains(&id)));
             prop_assert_eq!(got, twin.into_iter().collect::<Vec<_>>());
         }
     }

@@ -11,13 +11,16 @@ pub mod groups;
 pub mod live;
 pub mod panes;
 pub mod partition;
+pub mod sealed;
 pub mod session;
 pub mod slide;
 pub mod suffix;
+pub mod watermark;
 pub mod window;
 
 pub use groups::{GroupId, Groups, KeyStore};
-pub use panes::{Log, PaneStore, Run, SealedPanes, States};
+pub use panes::{Log, PaneKey, PaneStore, Run, States};
+pub use sealed::SealedPanes;
 pub use session::{Sessions, Span};
 pub use slide::{Slider, WindowTable};
 pub use window::{PaneIndex, WindowIndex, WindowSpec};

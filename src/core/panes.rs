@@ -14,7 +14,8 @@
 
 use super::counts::Counts;
 use super::groups::GroupId;
-use super::window::PaneIndex;
+use super::sealed::SealedPanes;
+use super::window::{PaneIndex, WindowIndex, WindowSpec};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -55,7 +56,7 @@ pub struct Log<S> {
 }
 
 impl<S: States> Log<S> {
-    fn new(states: S) -> Self {
+    pub(super) fn new(states: S) -> Self {
         Log { ids: Vec::new(), rows: Counts::default(), states }
     }
 
@@ -70,8 +71,33 @@ impl<S: States> Log<S> {
         self.states.settle();
     }
 
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.ids.capacity() * 4 + self.rows.bytes() + self.states.bytes()
+    }
+}
+
+/// Where records belong: their pane, and the first window that they count in.
+///
+/// Records that came when some windows of their pane had closed have cells of their own, which those windows never see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PaneKey {
+    /// The pane.
+    pub pane: PaneIndex,
+    /// The first window, or the least integer: all windows of the pane.
+    pub from: WindowIndex,
+}
+
+impl PaneKey {
+    /// The first and the last window that see the records (none if `first > last`).
+    pub fn windows(self, spec: WindowSpec) -> (WindowIndex, WindowIndex) {
+        let (first, last) = spec.windows_of(self.pane);
+        (first.max(self.from), last)
+    }
+}
+
+impl From<PaneIndex> for PaneKey {
+    fn from(pane: PaneIndex) -> PaneKey {
+        PaneKey { pane, from: WindowIndex::MIN }
     }
 }
 
@@ -80,8 +106,8 @@ impl<S: States> Log<S> {
 pub struct Run {
     /// Which log.
     pub log: u32,
-    start: u32,
-    end: u32,
+    pub(super) start: u32,
+    pub(super) end: u32,
 }
 
 impl Run {
@@ -102,11 +128,11 @@ pub struct PaneStore<S> {
     logs: Vec<Log<S>>,
     /// Cells of the settled logs.
     settled: usize,
-    panes: BTreeMap<PaneIndex, Pane>,
+    panes: BTreeMap<PaneKey, Pane>,
     /// For each id, where its cell of the hot pane stands in the last log; valid while the epoch matches.
     slots: Vec<Slot>,
     epoch: u32,
-    hot: Option<PaneIndex>,
+    hot: Option<PaneKey>,
     /// Cells appended since the last compaction that may repeat others.
     cold: usize,
     positions: Vec<u32>,
@@ -170,7 +196,7 @@ impl<S: States> PaneStore<S> {
     }
 
     /// The panes that hold a record, ascending.
-    pub fn panes(&self) -> impl Iterator<Item = PaneIndex> + '_ {
+    pub fn panes(&self) -> impl Iterator<Item = PaneKey> + '_ {
         self.panes.keys().copied()
     }
 
@@ -196,7 +222,8 @@ impl<S: States> PaneStore<S> {
 
     /// Adds the cells `range` of an admitted block to `pane`: `ids[i]` is the group of cell `range.start + i`.
     /// One log holds at most 2³² cells (callers split partitions long before).
-    pub fn add(&mut self, pane: PaneIndex, ids: &[GroupId], rows: &Counts, states: &S, range: Range<usize>) {
+    pub fn add(&mut self, pane: impl Into<PaneKey>, ids: &[GroupId], rows: &Counts, states: &S, range: Range<usize>) {
+        let pane = pane.into();
         if self.hot != Some(pane) && self.is_long() && !self.panes.contains_key(&pane) {
             self.settle();
             self.admit(rows, states);
@@ -266,12 +293,25 @@ impl<S: States> PaneStore<S> {
 
     /// Rewrites the logs in pane order, one cell per (pane, group), ids replaced by `rank[id]` if given.
     fn compact(&mut self, rank: Option<&[GroupId]>) {
-        let empty = self.last().states.empty();
+        let before = self.take_logs();
+        let mut panes = std::mem::take(&mut self.panes);
+        self.rewrite(&before, &mut panes, rank);
+        self.panes = panes;
+    }
+
+    /// The logs, settled. An empty one takes their place, and no pane is hot.
+    fn take_logs(&mut self) -> Vec<Log<S>> {
         // What is read is settled.
         self.last_mut().settle();
-        let before = std::mem::replace(&mut self.logs, vec![Log::new(empty)]);
-        let mut panes = std::mem::take(&mut self.panes);
+        let empty = self.last().states.empty();
         self.settled = 0;
+        self.cold = 0;
+        self.hot = None;
+        std::mem::replace(&mut self.logs, vec![Log::new(empty)])
+    }
+
+    /// Writes the cells of `panes`, which stand in `before`, to the own logs, which must be empty.
+    fn rewrite(&mut self, before: &[Log<S>], panes: &mut BTreeMap<PaneKey, Pane>, rank: Option<&[GroupId]>) {
         before.iter().for_each(|log| self.admit(&log.rows, &log.states));
         for pane in panes.values_mut() {
             if self.is_long() {
@@ -303,9 +343,6 @@ impl<S: States> PaneStore<S> {
             *pane = Pane::default();
             pane.push(run);
         }
-        self.panes = panes;
-        self.hot = None;
-        self.cold = 0;
         // Else the bounds of what is folded again and again would add up.
         self.last_mut().settle();
     }
@@ -320,9 +357,51 @@ impl<S: States> PaneStore<S> {
                 *id = rank[*id as usize];
             }
         }
-        let panes = self.panes.iter().flat_map(|(index, pane)| pane.runs().map(|run| (*index, run))).collect();
-        SealedPanes { logs: self.logs, panes }
+        SealedPanes::new(self.logs, runs_of(&self.panes))
     }
+
+    /// Cells that [`take_closed`](Self::take_closed) would take, those to be folded together counted each.
+    pub fn closed_cells(&self, frontier: PaneIndex, upto: WindowIndex) -> usize {
+        let closed = self.panes.range(..PaneKey::from(frontier)).filter(|(key, _)| key.from <= upto);
+        closed.map(|(_, pane)| pane.cells).sum()
+    }
+
+    /// Closes the panes before `frontier` whose records count from a window up to `upto` on, and takes them out. The
+    /// cells of the others are copied.
+    pub fn take_closed(&mut self, frontier: PaneIndex, upto: WindowIndex) -> SealedPanes<S> {
+        let mut open = self.panes.split_off(&frontier.into());
+        let mut closed = std::mem::take(&mut self.panes);
+        closed.retain(|key, pane| {
+            let stays = key.from > upto;
+            if stays {
+                open.insert(*key, std::mem::take(pane));
+            }
+            !stays
+        });
+        let folded = self.cold == 0;
+        let mut logs = self.take_logs();
+        if !folded {
+            self.rewrite(&logs, &mut closed, None);
+            let before = std::mem::replace(&mut logs, self.take_logs());
+            self.rewrite(&before, &mut open, None);
+        } else if !open.is_empty() {
+            self.rewrite(&logs, &mut open, None);
+        }
+        self.panes = open;
+        SealedPanes::new(logs, runs_of(&closed))
+    }
+
+    /// Marks the groups that have a cell.
+    pub fn mark_groups(&self, marked: &mut [bool]) {
+        for id in self.logs.iter().flat_map(|log| &log.ids) {
+            marked[*id as usize] = true;
+        }
+    }
+}
+
+/// Every run of `panes`, with its pane.
+fn runs_of(panes: &BTreeMap<PaneKey, Pane>) -> impl Iterator<Item = (PaneKey, Run)> + '_ {
+    panes.iter().flat_map(|(key, pane)| pane.runs().map(|run| (*key, run)))
 }
 
 fn set_slot(slots: &mut Vec<Slot>, id: GroupId, epoch: u32, at: usize) {
@@ -330,38 +409,6 @@ fn set_slot(slots: &mut Vec<Slot>, id: GroupId, epoch: u32, at: usize) {
         slots.resize((id as usize + 1).next_power_of_two(), Slot::default());
     }
     slots[id as usize] = Slot { epoch, at: at as u32 };
-}
-
-/// Panes that no record can join any more.
-#[derive(Debug)]
-pub struct SealedPanes<S> {
-    /// The cells.
-    pub logs: Vec<Log<S>>,
-    /// The cells of each pane, by ascending pane. A pane has one run or several; together they hold a group once.
-    pub panes: Vec<(PaneIndex, Run)>,
-}
-
-impl<S: States> SealedPanes<S> {
-    /// Cells without panes; each is to be [given](Self::push) one.
-    pub fn new(log: Log<S>) -> Self {
-        SealedPanes { logs: vec![log], panes: Vec::new() }
-    }
-
-    /// Makes cells of the one log pane `pane`, which is later than the others; their groups are from now on `ids`.
-    pub fn push(&mut self, pane: PaneIndex, cells: Range<usize>, ids: &[GroupId]) {
-        self.logs[0].ids[cells.clone()].copy_from_slice(ids);
-        self.panes.push((pane, Run { log: 0, start: cells.start as u32, end: cells.end as u32 }));
-    }
-
-    /// Bytes of memory held.
-    pub fn bytes(&self) -> usize {
-        self.logs.iter().map(Log::bytes).sum::<usize>() + self.panes.capacity() * size_of::<(PaneIndex, Run)>()
-    }
-
-    /// The groups of the cells `run`.
-    pub fn ids(&self, run: Run) -> &[GroupId] {
-        &self.logs[run.log as usize].ids[run.range()]
-    }
 }
 
 #[cfg(test)]
@@ -392,7 +439,90 @@ mod tests {
         }
     }
 
+    /// Cells as the twin has them, each with what makes it one: its key and group.
+    fn cells_of(
+        sealed: &SealedPanes<Texts>,
+        id: impl Fn(GroupId) -> GroupId,
+    ) -> Vec<((PaneKey, GroupId), (u64, String))> {
+        let panes = sealed.panes.iter().map(|(pane, run)| (PaneKey::from(*pane), *run));
+        let mut cells = Vec::new();
+        for (key, run) in panes.chain(sealed.late.iter().copied()) {
+            let log = &sealed.logs[run.log as usize];
+            for (at, group) in run.range().zip(sealed.ids(run)) {
+                cells.push(((key, id(*group)), (log.rows.get(at), log.states.0[at].clone())));
+            }
+        }
+        cells.sort();
+        cells
+    }
+
     proptest! {
+        /// Panes are taken out between blocks, now and then; nothing of a closed pane comes later.
+        #[test]
+        fn panes_are_taken_out_while_others_grow(
+            steps in prop::collection::vec(
+                (prop::collection::vec((0i64..6, 0i64..4, prop::collection::vec(0u32..6, 0..7)), 0..6), 0i64..5), 0..15),
+        ) {
+            let mut store = PaneStore::new(Texts::default());
+            let mut all: Option<SealedPanes<Texts>> = None;
+            let mut twin: BTreeMap<(PaneKey, GroupId), (u64, String)> = BTreeMap::new();
+            let (mut frontier, mut next) = (0, 0);
+            for (block, ahead) in &steps {
+                for (pane, from, ids) in block {
+                    // Window n is pane n and the one before; `frontier` is also the first window that is open.
+                    let pane = frontier - 1 + pane;
+                    let from = if pane < frontier { frontier.max(pane) + from % 2 } else { WindowIndex::MIN };
+                    let key = PaneKey { pane, from };
+                    let (mut rows, mut texts) = (Counts::default(), Texts::default());
+                    rows.grow(ids.len());
+                    rows.add_one_each();
+                    texts.0.extend((next..next + ids.len()).map(|n| format!("{n},")));
+                    next += ids.len();
+                    store.admit(&rows, &texts);
+                    store.add(key, ids, &rows, &texts, 0..ids.len());
+                    for (id, text) in ids.iter().zip(&texts.0) {
+                        let cell = twin.entry((key, *id)).or_default();
+                        cell.0 += 1;
+                        cell.1.push_str(text);
+                    }
+                    store.tidy();
+                }
+                frontier += ahead;
+                let closed = store.closed_cells(frontier, frontier - 1);
+                let taken = store.take_closed(frontier, frontier - 1);
+                prop_assert!(taken.panes.iter().all(|(pane, _)| *pane < frontier));
+                prop_assert!(taken.late.iter().all(|(key, _)| key.from < frontier));
+                prop_assert!(cells_of(&taken, |id| id).len() <= closed);
+                prop_assert_eq!(store.closed_cells(frontier, frontier - 1), 0);
+                match &mut all {
+                    None => all = Some(taken),
+                    Some(all) => all.append(taken),
+                }
+            }
+            let rest = store.take_closed(PaneIndex::MAX, WindowIndex::MAX);
+            let mut all = match all {
+                None => rest,
+                Some(mut all) => {
+                    all.append(rest);
+                    all
+                }
+            };
+            prop_assert!(all.panes.is_sorted_by_key(|pane| pane.0));
+            prop_assert!(all.late.is_sorted_by_key(|(key, _)| key.from));
+            let mut want: Vec<_> = twin.into_iter().collect();
+            prop_assert_eq!(cells_of(&all, |id| id), want.clone());
+            // Dropping the front of both lists leaves the rest as it was.
+            let (panes, late) = (all.panes.len() / 2, all.late.len() / 2);
+            let dropped: Vec<PaneKey> = all.panes[..panes].iter().map(|(pane, _)| PaneKey::from(*pane))
+                .chain(all.late[..late].iter().map(|(key, _)| *key)).collect();
+            let split = all.panes.get(panes).map(|p| p.0);
+            prop_assume!(!dropped.iter().any(|key| key.from == WindowIndex::MIN && Some(key.pane) == split));
+            prop_assume!(late == 0 || all.late.get(late).is_none_or(|(key, _)| *key != all.late[late - 1].0));
+            all.forget(panes, late, std::iter::empty());
+            want.retain(|((key, _), _)| !dropped.contains(key));
+            prop_assert_eq!(cells_of(&all, |id| id), want);
+        }
+
         /// The twin is a map from (pane, group) to what arrived, in order. Panes come in any order, as blocks of parts.
         #[test]
         fn a_cell_is_the_left_fold_of_its_parts(
@@ -425,14 +555,9 @@ mod tests {
             let rank: Vec<u32> = (0..6).map(|id| 5 - id).collect();
             let sealed = store.seal(&rank);
             prop_assert!(sealed.panes.is_sorted_by_key(|pane| pane.0));
-            let mut cells = BTreeMap::new();
-            for (pane, run) in &sealed.panes {
-                let log = &sealed.logs[run.log as usize];
-                for (at, id) in run.range().zip(sealed.ids(*run)) {
-                    let cell = (log.rows.get(at), log.states.0[at].clone());
-                    prop_assert!(cells.insert((*pane, 5 - *id), cell).is_none(), "a group has one cell in a pane");
-                }
-            }
+            let cells = cells_of(&sealed, |id| 5 - id);
+            prop_assert!(cells.is_sorted_by(|a, b| a.0 < b.0), "a group has one cell in a pane");
+            let twin: Vec<_> = twin.into_iter().map(|((pane, id), cell)| ((PaneKey::from(pane), id), cell)).collect();
             prop_assert_eq!(cells, twin);
         }
     }

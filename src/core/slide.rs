@@ -6,7 +6,8 @@
 
 use super::counts::Counts;
 use super::live::LiveSet;
-use super::panes::{Log, Run, SealedPanes, States};
+use super::panes::{Log, PaneKey, Run, States};
+use super::sealed::SealedPanes;
 use super::window::{WindowIndex, WindowSpec};
 use std::ops::Range;
 
@@ -35,6 +36,11 @@ pub trait WindowTable<S> {
         self.reset(ids);
         self.absorb(ids, cells, range);
     }
+
+    /// `late` are all cells in the window that count from a later window on than the rest of their pane; `came` and `left`
+    /// are those among them that are new, and those that are no longer in it. Called whenever any of the three is not empty,
+    /// after everything else of the window has been absorbed and expelled.
+    fn late(&mut self, logs: &[Log<S>], came: &[Run], left: &[Run], late: &[Run]);
 
     /// A new stretch begins (see [`super::suffix`]): `entered` are the runs absorbed since the last turn, those of them
     /// from index `stay` on are still in the window.
@@ -65,6 +71,16 @@ pub struct Slider<T> {
     turned: usize,
     stretch: Option<i64>,
     scratch: Vec<Run>,
+    late: Late,
+}
+
+/// The late cells of a window.
+#[derive(Debug, Default)]
+struct Late {
+    /// How many of [`SealedPanes::late`] have come.
+    came: usize,
+    /// Those of them that are in the window.
+    inside: Vec<(PaneKey, Run)>,
 }
 
 impl<T> Slider<T> {
@@ -85,6 +101,49 @@ impl<T> Slider<T> {
             turned: 0,
             stretch: None,
             scratch: Vec::new(),
+            late: Late::default(),
+        }
+    }
+
+    /// Goes on with `panes` to which some were appended, in logs from number `from` on, and with groups below `groups`.
+    pub fn extend<S>(&mut self, groups: usize, panes: &SealedPanes<S>, from: usize)
+    where
+        T: WindowTable<S>,
+    {
+        self.table.prepare(groups, &panes.logs[from..]);
+        if groups > self.rows.len() {
+            self.rows.resize(groups, 0);
+            self.live.grow(groups);
+        }
+    }
+
+    /// Whether a window shares panes with the next.
+    pub fn slides(&self) -> bool {
+        !self.spec.is_tumbling()
+    }
+
+    /// Lets go of the panes that have left.
+    pub fn release<S: States>(&mut self, panes: &mut SealedPanes<S>) {
+        if self.engine == Engine::Incremental && self.spec.is_tumbling() {
+            self.left = self.entered;
+        }
+        let inside = self.late.inside.iter().map(|(_, run)| *run);
+        let gone = panes.forget(self.left, self.late.came, inside);
+        self.late.inside.iter_mut().for_each(|(_, run)| run.log -= gone);
+        self.late.came = 0;
+        self.entered -= self.left;
+        self.turned = self.turned.saturating_sub(self.left);
+        self.left = 0;
+    }
+
+    /// Forgets groups that are not in the window, whose ids will stand for other keys.
+    pub fn reset<S>(&mut self, ids: &[u32])
+    where
+        T: WindowTable<S>,
+    {
+        self.table.reset(ids);
+        for id in ids {
+            self.rows[*id as usize] = 0;
         }
     }
 
@@ -118,6 +177,16 @@ impl<T> Slider<T> {
     where
         T: WindowTable<S>,
     {
+        self.move_to(n, panes);
+        if !panes.late.is_empty() || !self.late.inside.is_empty() {
+            self.take_late(n, panes);
+        }
+    }
+
+    fn move_to<S: States>(&mut self, n: WindowIndex, panes: &mut SealedPanes<S>)
+    where
+        T: WindowTable<S>,
+    {
         let (first, end) = self.spec.panes_of(n);
         if self.engine == Engine::Incremental && self.spec.is_tumbling() && !self.table.keeps_groups() {
             // A pane is a window: its cells are the answer, and nobody reads what is left of other groups.
@@ -139,8 +208,10 @@ impl<T> Slider<T> {
         }
         if self.engine == Engine::Remerge {
             // Forget the previous window's groups, then fold every pane of this one.
-            for (_, run) in &panes.panes[self.left..self.entered] {
-                let ids = panes.ids(*run);
+            let late = self.late.inside.drain(..).map(|(_, run)| run);
+            self.late.came = 0;
+            for run in panes.panes[self.left..self.entered].iter().map(|(_, run)| *run).chain(late) {
+                let ids = panes.ids(run);
                 self.table.reset(ids);
                 for id in ids {
                     if self.rows[*id as usize] != 0 {
@@ -171,6 +242,45 @@ impl<T> Slider<T> {
         self.expel_until(first, panes);
     }
 
+    /// Brings late cells in, and out again with their panes.
+    fn take_late<S: States>(&mut self, n: WindowIndex, panes: &SealedPanes<S>)
+    where
+        T: WindowTable<S>,
+    {
+        let (first, _) = self.spec.panes_of(n);
+        let (mut came, mut left) = (Vec::new(), Vec::new());
+        self.late.inside.retain(|(key, run)| {
+            let stays = key.pane >= first;
+            if !stays {
+                left.push(*run);
+            }
+            stays
+        });
+        while let Some((key, run)) = panes.late.get(self.late.came)
+            && key.from <= n
+        {
+            // Windows between this one and the one before hold no records: whatever came and left in them was never inside.
+            if key.pane >= first {
+                self.late.inside.push((*key, *run));
+                came.push(*run);
+            }
+            self.late.came += 1;
+        }
+        for run in &left {
+            let (log, ids) = (&panes.logs[run.log as usize], panes.ids(*run));
+            take_rows(ids, &log.rows, run.range(), &mut self.rows, &mut self.live);
+        }
+        for run in &came {
+            let (log, ids) = (&panes.logs[run.log as usize], panes.ids(*run));
+            add_rows(ids, &log.rows, run.range(), &mut self.rows, &mut self.live);
+        }
+        if !came.is_empty() || !left.is_empty() || !self.late.inside.is_empty() {
+            self.scratch.clear();
+            self.scratch.extend(self.late.inside.iter().map(|(_, run)| *run));
+            self.table.late(&panes.logs, &came, &left, &self.scratch);
+        }
+    }
+
     fn absorb_until<S: States>(&mut self, end: i64, panes: &SealedPanes<S>)
     where
         T: WindowTable<S>,
@@ -194,13 +304,7 @@ impl<T> Slider<T> {
             && self.left < self.entered
         {
             let (log, ids) = (&panes.logs[run.log as usize], panes.ids(*run));
-            log.rows.for_each(run.range(), |i, n| {
-                let rows = &mut self.rows[ids[i] as usize];
-                *rows -= n;
-                if *rows == 0 {
-                    self.live.remove(ids[i]);
-                }
-            });
+            take_rows(ids, &log.rows, run.range(), &mut self.rows, &mut self.live);
             self.table.expel(ids, &log.states, run.range(), self.left < self.turned);
             self.left += 1;
         }
@@ -215,5 +319,16 @@ fn add_rows(ids: &[u32], counts: &Counts, run: Range<usize>, rows: &mut [u64], l
             live.insert(ids[i]);
         }
         *rows += n;
+    });
+}
+
+#[inline]
+fn take_rows(ids: &[u32], counts: &Counts, run: Range<usize>, rows: &mut [u64], live: &mut LiveSet) {
+    counts.for_each(run, |i, n| {
+        let rows = &mut rows[ids[i] as usize];
+        *rows -= n;
+        if *rows == 0 {
+            live.remove(ids[i]);
+        }
     });
 }

@@ -111,6 +111,12 @@ impl WindowSpec {
         (first, pane.div_euclid(self.panes_per_slide))
     }
 
+    /// The first window that ends after instant `ts`.
+    #[inline]
+    pub fn first_open(&self, ts: i64) -> WindowIndex {
+        ts.saturating_sub(self.offset).saturating_sub(self.length).div_euclid(self.slide) + 1
+    }
+
     /// The panes `[first, end)` of window `n`.
     #[inline]
     pub fn panes_of(&self, n: WindowIndex) -> (PaneIndex, PaneIndex) {
@@ -125,12 +131,13 @@ impl WindowSpec {
     }
 }
 
-/// Every window that contains one of `panes` (ascending, distinct), as ascending runs of neighbours: at most one for
-/// each pane, however many windows hold a record.
-pub fn windows_over(spec: WindowSpec, panes: impl IntoIterator<Item = PaneIndex>) -> Vec<Range<WindowIndex>> {
+/// The windows of `ranges` (first and last, empty where `first > last`), each once, as ascending runs of neighbours:
+/// at most one run for each range, however many windows there are.
+pub fn union(ranges: impl IntoIterator<Item = (WindowIndex, WindowIndex)>) -> Vec<Range<WindowIndex>> {
+    let mut ranges: Vec<_> = ranges.into_iter().collect();
+    ranges.sort_unstable();
     let mut runs: Vec<Range<WindowIndex>> = Vec::new();
-    for pane in panes {
-        let (first, last) = spec.windows_of(pane);
+    for (first, last) in ranges {
         match runs.last_mut() {
             Some(run) if first <= run.end => run.end = run.end.max(last + 1),
             _ if first <= last => runs.push(first..last + 1),
@@ -176,17 +183,17 @@ mod tests {
                 let (a, b) = spec.panes_of(n);
                 prop_assert!(a <= pane && pane < b);
             }
+            let open = spec.first_open(ts);
+            prop_assert!(spec.bounds(open).1 > ts && spec.bounds(open - 1).1 <= ts);
         }
 
         #[test]
-        fn windows_over_lists_each_window_once(
-            length in 1i64..50, slide in 1i64..20, mut times in prop::collection::vec(-500i64..500, 0..20),
+        fn union_lists_each_window_once(
+            length in 1i64..50, slide in 1i64..20, times in prop::collection::vec(-500i64..500, 0..20),
         ) {
             let spec = WindowSpec::new(length, slide, 0).unwrap();
-            times.sort_unstable();
-            let mut panes: Vec<_> = times.iter().map(|t| spec.pane_of(*t).0).collect();
-            panes.dedup();
-            let ours: Vec<_> = windows_over(spec, panes).into_iter().flatten().map(|n| spec.bounds(n)).collect();
+            let ranges = times.iter().map(|t| spec.windows_of(spec.pane_of(*t).0));
+            let ours: Vec<_> = union(ranges).into_iter().flatten().map(|n| spec.bounds(n)).collect();
             let mut want: Vec<_> = times.iter().flat_map(|t| windows_naive(length, slide, 0, *t)).collect();
             want.sort_unstable();
             want.dedup();

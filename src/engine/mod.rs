@@ -2,7 +2,7 @@
 
 mod pipeline;
 
-pub(crate) use pipeline::pipeline;
+pub(crate) use pipeline::Pipeline;
 
 use crate::{Error, Result};
 

@@ -12,39 +12,64 @@
 use crate::{Error, Result};
 use rayon::Scope;
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Runs `next(n)` (up to `n` tasks, none at the end) until it gives nothing more; `map` runs in parallel, `reduce` gets
-/// rounds of about `round` results in order. Call it on a rayon pool.
-pub(crate) fn pipeline<T: Send, M: Send>(
+/// The work of a run, so far as it was begun: it can be left between two rounds and taken up again.
+#[derive(Debug)]
+pub(crate) struct Pipeline<T, M> {
     round: usize,
-    next: impl FnMut(usize) -> Result<Vec<T>> + Send,
-    map: impl Fn(T) -> Result<M> + Sync,
-    reduce: impl FnMut(Vec<M>) -> Result<()> + Send,
-) -> Result<()> {
-    let pipeline = Pipeline {
-        round,
-        workers: rayon::current_num_threads(),
-        source: Mutex::new((next, VecDeque::new())),
-        map,
-        reduce: Mutex::new(reduce),
-        state: Mutex::new(State {
-            results: VecDeque::new(),
-            first: 0,
-            jobs: 0,
-            exhausted: false,
-            reducing: false,
-            error: None,
-        }),
-    };
-    rayon::scope(|scope| pipeline.proceed(scope));
-    match lock(&pipeline.state).error.take() {
-        Some(error) => Err(error),
-        None => Ok(()),
+    /// Tasks that came from the source and were not begun.
+    tasks: VecDeque<T>,
+    /// Results that were not reduced.
+    results: VecDeque<Option<Result<M>>>,
+    exhausted: bool,
+}
+
+impl<T: Send, M: Send> Pipeline<T, M> {
+    /// No work yet; rounds are to have about `round` results.
+    pub(crate) fn new(round: usize) -> Self {
+        Pipeline { round, tasks: VecDeque::new(), results: VecDeque::new(), exhausted: false }
+    }
+
+    /// Runs `next(n)` (up to `n` tasks, none at the end) until it gives nothing more; `map` runs in parallel, `reduce`
+    /// gets rounds of results in order. Returns true at the end, false where `reduce` breaks: then what was begun is
+    /// mapped to its end and kept for the next call. Call it on a rayon pool.
+    pub(crate) fn run(
+        &mut self,
+        next: impl FnMut(usize) -> Result<Vec<T>> + Send,
+        map: impl Fn(T) -> Result<M> + Sync,
+        reduce: impl FnMut(Vec<M>) -> Result<ControlFlow<()>> + Send,
+    ) -> Result<bool> {
+        let running = Running {
+            round: self.round,
+            workers: rayon::current_num_threads(),
+            source: Mutex::new((next, std::mem::take(&mut self.tasks))),
+            map,
+            reduce: Mutex::new(reduce),
+            state: Mutex::new(State {
+                results: std::mem::take(&mut self.results),
+                first: 0,
+                jobs: 0,
+                exhausted: self.exhausted,
+                reducing: false,
+                paused: false,
+                error: None,
+            }),
+        };
+        rayon::scope(|scope| running.proceed(scope));
+        let state = running.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        self.tasks = running.source.into_inner().unwrap_or_else(PoisonError::into_inner).1;
+        self.results = state.results;
+        self.exhausted = state.exhausted;
+        match state.error {
+            Some(error) => Err(error),
+            None => Ok(self.exhausted && self.results.is_empty()),
+        }
     }
 }
 
-struct Pipeline<T, M, N, F, R> {
+struct Running<T, M, N, F, R> {
     round: usize,
     workers: usize,
     /// Where tasks come from, and those that came and are not yet being mapped.
@@ -64,6 +89,8 @@ struct State<M> {
     /// There are no more tasks.
     exhausted: bool,
     reducing: bool,
+    /// Nothing new is begun.
+    paused: bool,
     error: Option<Error>,
 }
 
@@ -72,13 +99,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl<T, M, N, F, R> Pipeline<T, M, N, F, R>
+impl<T, M, N, F, R> Running<T, M, N, F, R>
 where
     T: Send,
     M: Send,
     N: FnMut(usize) -> Result<Vec<T>> + Send,
     F: Fn(T) -> Result<M> + Sync,
-    R: FnMut(Vec<M>) -> Result<()> + Send,
+    R: FnMut(Vec<M>) -> Result<ControlFlow<()>> + Send,
 {
     /// Reduces what is ready and starts as many jobs as there is work for.
     fn proceed<'s>(&'s self, scope: &Scope<'s>) {
@@ -90,8 +117,11 @@ where
             let reduced = round.into_iter().collect::<Result<Vec<M>>>().and_then(|round| (lock(&self.reduce))(round));
             state = lock(&self.state);
             state.reducing = false;
-            if let Err(error) = reduced {
-                state.error.get_or_insert(error);
+            match reduced {
+                Ok(flow) => state.paused |= flow.is_break(),
+                Err(error) => {
+                    state.error.get_or_insert(error);
+                }
             }
         }
         self.start(scope, &mut state);
@@ -99,7 +129,7 @@ where
 
     /// The next round, if it is complete and no other is being reduced.
     fn ready(&self, state: &mut State<M>) -> Option<Vec<Result<M>>> {
-        if state.reducing || state.error.is_some() {
+        if state.reducing || state.paused || state.error.is_some() {
             return None;
         }
         let done = state.results.iter().take_while(|result| result.is_some()).count();
@@ -113,7 +143,7 @@ where
 
     fn start<'s>(&'s self, scope: &Scope<'s>, state: &mut State<M>) {
         let room = (2 * self.round).saturating_sub(state.results.len());
-        if state.exhausted || state.error.is_some() {
+        if state.exhausted || state.paused || state.error.is_some() {
             return;
         }
         for _ in state.jobs..self.workers.min(state.jobs + room) {
@@ -170,39 +200,43 @@ mod tests {
         #[test]
         fn results_come_in_order_and_the_first_error_wins(
             tasks in 0usize..200, round in 1usize..9, threads in 1usize..5, failing in prop::option::of(0usize..250),
-            at_source in any::<bool>(),
+            at_source in any::<bool>(), breaks in 1usize..5,
         ) {
             let pool = crate::engine::pool(threads).unwrap();
             let failure = |n: usize| Error::data(format!("task {n}"));
             let in_flight = AtomicUsize::new(0);
             let (mut from, mut got) = (0, Vec::new());
-            let outcome = pool.install(|| {
-                pipeline(
-                    round,
-                    |most| {
-                        rayon::join(|| (), std::thread::yield_now);
-                        let part: Vec<usize> = (from..tasks.min(from + most)).collect();
-                        from += part.len();
-                        match failing {
-                            Some(n) if at_source && part.contains(&n) => Err(failure(n)),
-                            _ => Ok(part),
-                        }
-                    },
-                    |n| {
-                        in_flight.fetch_add(1, Ordering::SeqCst);
-                        if n % 7 == 0 {
-                            std::thread::yield_now();
-                        }
-                        if failing.is_some_and(|f| n >= f) { Err(failure(n)) } else { Ok(n) }
-                    },
-                    |part| {
-                        let twice: usize = rayon::join(|| part.len(), || part.len()).1;
-                        assert!(in_flight.fetch_sub(twice, Ordering::SeqCst) <= 3 * round + threads);
-                        got.extend(part);
-                        Ok(())
-                    },
-                )
-            });
+            let mut pipeline = Pipeline::new(round);
+            let mut next = |most| {
+                rayon::join(|| (), std::thread::yield_now);
+                let part: Vec<usize> = (from..tasks.min(from + most)).collect();
+                from += part.len();
+                match failing {
+                    Some(n) if at_source && part.contains(&n) => Err(failure(n)),
+                    _ => Ok(part),
+                }
+            };
+            let map = |n| {
+                in_flight.fetch_add(1, Ordering::SeqCst);
+                if n % 7 == 0 {
+                    std::thread::yield_now();
+                }
+                if failing.is_some_and(|f| n >= f) { Err(failure(n)) } else { Ok(n) }
+            };
+            let mut rounds = 0;
+            let mut reduce = |part: Vec<usize>| {
+                let twice: usize = rayon::join(|| part.len(), || part.len()).1;
+                assert!(in_flight.fetch_sub(twice, Ordering::SeqCst) <= 3 * round + threads);
+                got.extend(part);
+                rounds += 1;
+                Ok(if rounds % breaks == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            };
+            let outcome = loop {
+                match pool.install(|| pipeline.run(&mut next, map, &mut reduce)) {
+                    Ok(false) => {}
+                    other => break other,
+                }
+            };
             let good = failing.map_or(tasks, |f| f.min(tasks));
             match failing.filter(|f| *f < tasks) {
                 Some(f) => {

@@ -9,11 +9,11 @@ use super::finish::{OutputColumn, finish};
 use super::keys::KeyRows;
 use super::plan::Plan;
 use super::reduce::Partition;
-use crate::core::groups::Groups;
-use crate::core::panes::SealedPanes;
+use crate::core::groups::GroupId;
 use crate::core::slide::{Engine, Slider};
-use crate::core::window::{WindowIndex, windows_over};
-use crate::memory::Lease;
+use crate::core::window::{PaneIndex, WindowIndex, WindowSpec, union};
+use crate::core::{PaneKey, SealedPanes};
+use crate::memory::{Budget, Lease};
 use crate::{Error, Result};
 use arrow_array::builder::StringBuilder;
 use arrow_array::cast::AsArray;
@@ -37,6 +37,8 @@ const DIRECT_ROWS: usize = if cfg!(test) { 4 } else { 4 << 10 };
 struct Sealed {
     panes: SealedPanes<Columns>,
     slider: Slider<ColumnTables>,
+    /// The groups in the order of their hashes, unless that is the order of their ids.
+    order: Option<Vec<GroupId>>,
     /// The number of its first key among the keys of all partitions.
     base: u32,
     lease: Lease,
@@ -48,6 +50,7 @@ struct Sealed {
 struct Rows {
     /// Rows of each window of the block.
     per_window: Vec<usize>,
+    /// The key of each row, as a place in the order of the partition's keys.
     ids: Vec<u32>,
     columns: Vec<OutputColumn>,
 }
@@ -58,8 +61,9 @@ pub(crate) struct Emitter {
     parts: Vec<Sealed>,
     /// The windows that are left, as runs of neighbours: there may be billions.
     left: VecDeque<Range<WindowIndex>>,
-    /// How many windows there are, and how many have been handed out.
-    windows: u64,
+    /// Windows after this one may still change.
+    upto: WindowIndex,
+    /// How many windows have been handed out.
     done: u64,
     /// How many windows the next block takes.
     block: usize,
@@ -77,23 +81,29 @@ impl Emitter {
             panes.extend(partition.panes.panes());
         }
         let spec = plan.slide_spec();
-        let left: VecDeque<_> = windows_over(spec, panes).into();
-        let windows = left.iter().map(|run| (run.end - run.start) as u64).sum();
+        let left: VecDeque<_> = union(panes.into_iter().map(|key| key.windows(spec))).into();
         let types: Vec<DataType> = plan.keys.iter().map(|k| k.data_type.clone()).collect();
         let sealed: Vec<(Sealed, Vec<ArrayRef>)> = partitions
             .into_par_iter()
             .map(|partition| {
                 let (groups, store, mut lease) = partition.into_parts();
-                let (keys, rank) = ranked::<K>(&groups, &types)?;
-                let live = groups.len();
+                let order = groups.by_hash(|keys, a, b| K::compare(keys, a, b));
+                let hashes = groups.hashes();
+                let null = |id: u32| hashes[id as usize] == crate::hash::NULL_HASH;
+                let keys = K::arrays(groups.keys(), &null, &order, &types)?;
+                let mut rank = vec![0; groups.capacity()];
+                for (at, id) in order.iter().enumerate() {
+                    rank[*id as usize] = at as u32;
+                }
                 drop(groups);
                 let panes = store.seal(&rank);
                 let slides = engine == Engine::Incremental && !spec.is_tumbling();
                 let table = ColumnTables::new(&panes.logs[0].states, slides);
-                let slider = Slider::new(spec, engine, table, live, &panes);
+                let slider = Slider::new(spec, engine, table, order.len(), &panes);
                 lease.resize(panes.bytes() + slider.bytes() + slider.table().bytes())?;
                 let columns = plan.outputs.iter().map(OutputColumn::new).collect();
-                Ok((Sealed { panes, slider, base: 0, lease, rows: Rows { columns, ..Rows::default() } }, keys))
+                let rows = Rows { columns, ..Rows::default() };
+                Ok((Sealed { panes, slider, order: None, base: 0, lease, rows }, keys))
             })
             .collect::<Result<_>>()?;
         let (mut parts, mut keys) = (Vec::with_capacity(sealed.len()), vec![Vec::new(); plan.keys.len()]);
@@ -102,21 +112,83 @@ impl Emitter {
             part.base = live_keys as u32;
             live_keys += part.slider.rows().len() as u64;
             // One without records would cost every window a look.
-            if !part.panes.panes.is_empty() {
+            if !part.panes.is_empty() {
                 parts.push(part);
             }
             for (all, array) in keys.iter_mut().zip(arrays) {
                 all.push(array);
             }
         }
-        let keys = joined(&plan, &keys)?;
+        let keys = together(&plan, &keys)?;
         let schema = inner_schema(&plan);
-        Ok(Emitter { plan, parts, left, windows, done: 0, block: 1, keys, schema, live_keys })
+        Ok(Emitter { plan, parts, left, upto: WindowIndex::MAX, done: 0, block: 1, keys, schema, live_keys })
     }
 
-    /// Windows in all, and how many have been handed out.
+    /// Without any window yet: those that have closed come by [`close`](Self::close).
+    pub(crate) fn streaming(plan: Arc<Plan>) -> Self {
+        let schema = inner_schema(&plan);
+        Emitter {
+            plan,
+            parts: Vec::new(),
+            left: VecDeque::new(),
+            upto: WindowIndex::MIN,
+            done: 0,
+            block: 1,
+            keys: Vec::new(),
+            schema,
+            live_keys: 0,
+        }
+    }
+
+    /// Takes over what belongs to windows that have closed by `watermark`, or to all windows at the end of the input.
+    /// The windows closed before must have been handed out and [released](Self::release).
+    pub(crate) fn close<K: KeyRows>(&mut self, watermark: Option<i64>, partitions: &mut [Partition<K>]) -> Result<()> {
+        let plan = &*self.plan;
+        let spec = plan.slide_spec();
+        let (upto, frontier) = match watermark {
+            Some(watermark) => {
+                let upto = spec.first_open(watermark) - 1;
+                (upto, spec.panes_of(upto).1)
+            }
+            None => (WindowIndex::MAX, PaneIndex::MAX),
+        };
+        self.upto = upto;
+        while self.parts.len() < partitions.len() {
+            self.parts.push(Sealed::open(plan, spec, partitions[self.parts.len()].budget()));
+        }
+        let types: Vec<DataType> = plan.keys.iter().map(|k| k.data_type.clone()).collect();
+        let steps: Vec<(Vec<ArrayRef>, Vec<Range<WindowIndex>>)> = self
+            .parts
+            .par_iter_mut()
+            .zip(partitions)
+            .map(|(part, partition)| part.take(partition, spec, frontier, upto, &types))
+            .collect::<Result<_>>()?;
+        let mut keys = vec![Vec::new(); types.len()];
+        let mut ranges: Vec<_> = self.left.drain(..).collect();
+        let mut live_keys = 0;
+        for (part, (arrays, windows)) in self.parts.iter_mut().zip(steps) {
+            part.base = live_keys as u32;
+            live_keys += part.order.as_ref().map_or(0, Vec::len) as u64;
+            for (all, array) in keys.iter_mut().zip(arrays) {
+                all.push(array);
+            }
+            ranges.extend(windows);
+        }
+        self.live_keys = self.live_keys.max(live_keys);
+        self.left = union(ranges.into_iter().map(|run| (run.start, run.end - 1))).into();
+        self.keys = together(plan, &keys)?;
+        Ok(())
+    }
+
+    /// Lets go of what only windows needed that have been handed out.
+    pub(crate) fn release<K: KeyRows>(&mut self, partitions: &mut [Partition<K>]) -> Result<()> {
+        self.parts.par_iter_mut().zip(partitions).try_for_each(|(part, partition)| part.release(partition))
+    }
+
+    /// Windows that are known to hold a record, and how many of them have been handed out.
     pub(crate) fn windows(&self) -> (u64, u64) {
-        (self.windows, self.done)
+        let left: u64 = self.left.iter().map(|run| (run.end - run.start) as u64).sum();
+        (self.done + left, self.done)
     }
 
     /// The rows of the next windows, in order; `None` after the last. Runs on the current rayon pool.
@@ -147,8 +219,12 @@ impl Emitter {
         let mut windows = Vec::new();
         while windows.len() < self.block
             && let Some(run) = self.left.front_mut()
+            && run.start <= self.upto
         {
-            windows.extend(run.by_ref().take(self.block - windows.len()));
+            let most = self.block - windows.len();
+            let upto = self.upto;
+            windows.extend((run.start..run.end).take(most).take_while(|n| *n <= upto));
+            run.start = windows.last().map_or(run.start, |n| n + 1);
             if run.is_empty() {
                 self.left.pop_front();
             }
@@ -254,17 +330,93 @@ impl Emitter {
 }
 
 impl Sealed {
+    /// Nothing yet, of windows that close one after the other.
+    fn open(plan: &Plan, spec: WindowSpec, budget: &Budget) -> Sealed {
+        let panes = SealedPanes::empty(plan.columns());
+        let table = ColumnTables::new(&plan.columns(), !spec.is_tumbling());
+        Sealed {
+            slider: Slider::new(spec, Engine::Incremental, table, 0, &panes),
+            panes,
+            order: Some(Vec::new()),
+            base: 0,
+            lease: budget.lease("the keys and panes of windows that have closed"),
+            rows: Rows { columns: plan.outputs.iter().map(OutputColumn::new).collect(), ..Rows::default() },
+        }
+    }
+
+    /// Takes what is closed from `partition`; returns its keys and the windows that hold what was taken.
+    fn take<K: KeyRows>(
+        &mut self,
+        partition: &mut Partition<K>,
+        spec: WindowSpec,
+        frontier: PaneIndex,
+        upto: WindowIndex,
+        types: &[DataType],
+    ) -> Result<(Vec<ArrayRef>, Vec<Range<WindowIndex>>)> {
+        let closed = partition.panes.take_closed(frontier, upto);
+        let keys = closed.panes.iter().map(|(pane, _)| PaneKey::from(*pane)).chain(closed.late.iter().map(|l| l.0));
+        let windows = union(keys.map(|key| key.windows(spec)));
+        let groups = &partition.groups;
+        let logs = self.panes.logs.len();
+        self.panes.append(closed);
+        self.slider.extend(groups.capacity(), &self.panes, logs);
+        let order = groups.by_hash(|keys, a, b| K::compare(keys, a, b));
+        let hashes = groups.hashes();
+        let null = |id: u32| hashes[id as usize] == crate::hash::NULL_HASH;
+        let arrays = K::arrays(groups.keys(), &null, &order, types)?;
+        self.order = Some(order);
+        partition.lease()?;
+        self.lease.resize(self.bytes())?;
+        Ok((arrays, windows))
+    }
+
+    /// Drops panes that have left and frees the keys of which nothing is known any more.
+    fn release<K: KeyRows>(&mut self, partition: &mut Partition<K>) -> Result<()> {
+        let Some(order) = &mut self.order else { return Ok(()) };
+        self.slider.release(&mut self.panes);
+        let mut known = vec![false; partition.groups.capacity()];
+        partition.panes.mark_groups(&mut known);
+        if self.slider.slides() {
+            order.iter().filter(|id| self.slider.live().contains(**id)).for_each(|id| known[*id as usize] = true);
+        }
+        let gone: Vec<GroupId> = order.extract_if(.., |id| !known[*id as usize]).collect();
+        gone.iter().for_each(|id| partition.groups.free(*id));
+        self.slider.reset(&gone);
+        partition.lease()?;
+        self.lease.resize(self.bytes())
+    }
+
+    fn bytes(&self) -> usize {
+        let order = self.order.as_ref().map_or(0, |order| order.capacity() * 4);
+        self.panes.bytes() + self.slider.bytes() + self.slider.table().bytes() + order
+    }
+
     /// Moves over `windows` and fills `rows`.
     fn fill(&mut self, plan: &Plan, windows: &[WindowIndex]) -> Result<()> {
         let Rows { per_window, ids, columns } = &mut self.rows;
+        let mut ordered = Vec::new();
         per_window.clear();
         ids.clear();
         columns.iter_mut().for_each(OutputColumn::clear);
         for window in windows {
             self.slider.advance(*window, &mut self.panes);
             let from = ids.len();
-            self.slider.live().collect_into(ids);
-            let live = &ids[from..];
+            let live = match &self.order {
+                None => {
+                    self.slider.live().collect_into(ids);
+                    &ids[from..]
+                }
+                Some(order) => {
+                    ordered.clear();
+                    for (at, id) in order.iter().enumerate() {
+                        if self.slider.live().contains(*id) {
+                            ids.push(at as u32);
+                            ordered.push(*id);
+                        }
+                    }
+                    &ordered[..]
+                }
+            };
             per_window.push(live.len());
             if live.is_empty() {
                 continue;
@@ -280,34 +432,8 @@ impl Sealed {
                 })?;
             }
         }
-        self.lease
-            .resize(self.lease.bytes().max(self.panes.bytes() + self.slider.bytes() + self.slider.table().bytes()))
+        self.lease.resize(self.lease.bytes().max(self.bytes()))
     }
-}
-
-/// The key fields of a partition in the order of the output, and the place of each id in it.
-pub(super) fn ranked<K: KeyRows>(groups: &Groups<K::Store>, types: &[DataType]) -> Result<(Vec<ArrayRef>, Vec<u32>)> {
-    let order = groups.by_hash(|keys, a, b| K::compare(keys, a, b));
-    let hashes = groups.hashes();
-    let null = |id: u32| hashes[id as usize] == crate::hash::NULL_HASH;
-    let keys = K::arrays(groups.keys(), &null, &order, types)?;
-    let mut rank = vec![0; groups.capacity()];
-    for (at, id) in order.iter().enumerate() {
-        rank[*id as usize] = at as u32;
-    }
-    Ok((keys, rank))
-}
-
-/// Each key field over the keys of all partitions.
-pub(super) fn joined(plan: &Plan, keys: &[Vec<ArrayRef>]) -> Result<Vec<ArrayRef>> {
-    keys.iter()
-        .map(|arrays| {
-            let refs: Vec<&dyn Array> = arrays.iter().map(|a| &**a).collect();
-            let all = arrow_select::concat::concat(&refs)?;
-            let marked = plan.marked_keys && all.data_type() == &DataType::Utf8;
-            Ok(if marked { unmark(&all) } else { all })
-        })
-        .collect()
 }
 
 pub(super) fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
@@ -316,6 +442,19 @@ pub(super) fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> 
         columns,
         &RecordBatchOptions::new().with_row_count(Some(rows)),
     )?)
+}
+
+/// Each key field over all partitions, in the form in which it is printed.
+pub(super) fn together(plan: &Plan, keys: &[Vec<ArrayRef>]) -> Result<Vec<ArrayRef>> {
+    keys.iter()
+        .map(|arrays| {
+            let refs: Vec<&dyn Array> = arrays.iter().map(|a| &**a).collect();
+            if plan.marked_keys && arrays[0].data_type() == &DataType::Utf8 {
+                return Ok(unmark(&arrow_select::concat::concat(&refs)?));
+            }
+            Ok(arrow_select::concat::concat(&refs)?)
+        })
+        .collect()
 }
 
 /// The plan's schema with text keys as dictionaries, so that a row's key is four bytes.

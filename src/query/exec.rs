@@ -1,22 +1,27 @@
-//! Running a bound query: map and reduce over the input, then the emission.
+//! Running a bound query: input is mapped and reduced, then windows are handed out; all of it as rows are asked for.
+//!
+//! Without a lateness bound everything is read before the first window is handed out, and the answer is exact however
+//! disordered the input. With one, blocks are judged in the order of the input before they are mapped, and windows leave
+//! in steps as the watermark passes, so that memory holds what is open.
 
 use super::keys::{ByteRows, KeyRows, WordRows};
-use super::map::{Mapped, Partitioning, Piece, Scratch, map_block};
+use super::map::{Mapped, Marks, Partitioning, Piece, Scratch, map_block};
 use super::plan::Plan;
 use super::reduce::Partition;
 use super::session::Emission;
-use crate::Result;
+use super::tally::Tally;
 use crate::core::slide::Engine;
-use crate::engine;
+use crate::core::watermark::{Clock, disorder};
+use crate::engine::Pipeline;
 use crate::memory::{Budget, Lease};
-use crate::metrics::{Ledger, Statistics};
-use crate::source::{BadPlace, Cut, Reader, Report};
+use crate::metrics::Statistics;
+use crate::source::{BadPlace, Cut, Reader, Report, Task};
+use crate::{Error, Result};
+use arrow_array::RecordBatch;
 use rayon::prelude::*;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-
-/// Bad records whose places are remembered.
-const BAD_PLACES: usize = 10;
 
 /// What happens to bad records.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -40,24 +45,37 @@ pub(crate) struct Context {
     pub(crate) budget: Budget,
     /// The logarithm of the number of partitions; `None`: by the first block.
     pub(crate) bits: Option<u32>,
+    pub(crate) lateness: Option<Lateness>,
     pub(crate) max_bad: MaxBad,
     pub(crate) bad_sink: Option<BadSink>,
     pub(crate) inputs: Vec<Option<PathBuf>>,
 }
 
-/// What the input came to.
-pub(crate) struct Folded {
-    pub(crate) emitter: Emission,
-    pub(crate) statistics: Statistics,
-    pub(crate) bad: Vec<BadPlace>,
+/// How late and how far ahead records may be, microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lateness {
+    pub(crate) bound: i64,
+    pub(crate) max_ahead: Option<i64>,
 }
 
-/// Reads the whole input and seals it. Runs on the current rayon pool.
-pub(crate) fn fold(plan: &Arc<Plan>, reader: &mut dyn Reader, context: &mut Context) -> Result<Folded> {
+/// A run: it reads as much as the next rows need.
+pub(crate) trait Run: Send {
+    /// The rows of the next windows, in order; `None` after the last. Call it on a rayon pool.
+    fn next_block(&mut self) -> Result<Option<Vec<RecordBatch>>>;
+    /// Statistics so far.
+    fn statistics(&self) -> Statistics;
+    /// The first few bad records so far.
+    fn bad(&self) -> &[BadPlace];
+    /// Windows that are known to hold a record, and how many have been handed out.
+    fn windows(&self) -> (u64, u64);
+}
+
+/// Begins a run. Nothing is read before the first block is asked for.
+pub(crate) fn begin(plan: Arc<Plan>, reader: Box<dyn Reader>, context: Context) -> Box<dyn Run> {
     if plan.word_key {
-        fold_keyed::<WordRows>(plan, reader, context)
+        Box::new(Fold::<WordRows>::new(plan, reader, context))
     } else {
-        fold_keyed::<ByteRows>(plan, reader, context)
+        Box::new(Fold::<ByteRows>::new(plan, reader, context))
     }
 }
 
@@ -65,106 +83,306 @@ pub(crate) fn fold(plan: &Arc<Plan>, reader: &mut dyn Reader, context: &mut Cont
 struct Unit<K> {
     blocks: Vec<Slot<K>>,
     report: Report,
-    /// Memory of the blocks; gone with the unit.
-    _lease: Lease,
+    /// Memory of the blocks.
+    lease: Lease,
 }
 
 enum Slot<K> {
-    Mapped(Box<Mapped<K>>),
+    /// A block that was mapped, on the condition, if there is a clock, that all of its records are on time.
+    Mapped(Box<Mapped<K>>, Option<Origin>),
     Part(Cut, Vec<Piece>),
 }
 
-fn fold_keyed<K: KeyRows>(plan: &Arc<Plan>, reader: &mut dyn Reader, context: &mut Context) -> Result<Folded> {
-    let partitioning = Partitioning::new(context.bits, context.threads);
-    let budget = context.budget.clone();
-    let mut partitions: Vec<Partition<K>> = Vec::new();
-    let scratches: Mutex<Vec<Scratch<K>>> = Mutex::default();
-    let map = |pieces: Vec<Piece>| {
-        let mut scratch = scratches.lock().ok().and_then(|mut s| s.pop()).unwrap_or_default();
-        let mapped = map_block(plan, &partitioning, pieces, &mut scratch);
-        if let Ok(mut scratches) = scratches.lock() {
+/// Where a block can be had from once more.
+struct Origin {
+    task: Arc<dyn Task>,
+    number: usize,
+}
+
+/// Cells that may be out before windows that have closed are handed out. Tiny under test, so that there are many steps.
+const STEP_CELLS: usize = if cfg!(test) { 8 } else { 64 << 10 };
+
+/// The run over keys of shape `K`.
+struct Fold<K: KeyRows> {
+    plan: Arc<Plan>,
+    context: Context,
+    reader: Box<dyn Reader>,
+    pipeline: Pipeline<Box<dyn Task>, Unit<K>>,
+    mapper: Mapper<K>,
+    joint: Joint,
+    clock: Option<Clock>,
+    partitions: Vec<Partition<K>>,
+    tally: Tally,
+    emitter: Option<Emission>,
+    /// The whole input has been read.
+    finished: bool,
+}
+
+impl<K: KeyRows> Fold<K> {
+    fn new(plan: Arc<Plan>, reader: Box<dyn Reader>, context: Context) -> Self {
+        let round = reader.round(context.threads);
+        // Blocks wait for their judgement as they were decoded, which takes more memory than what they are mapped to.
+        let round = if context.lateness.is_some() { round.min(2 * context.threads) } else { round };
+        Fold {
+            pipeline: Pipeline::new(round),
+            mapper: Mapper {
+                plan: plan.clone(),
+                partitioning: Partitioning::new(context.bits, context.threads),
+                scratches: Mutex::default(),
+            },
+            joint: Joint::default(),
+            clock: context.lateness.map(|lateness| Clock::new(lateness.bound, lateness.max_ahead)),
+            partitions: Vec::new(),
+            tally: Tally::new(context.inputs.len()),
+            emitter: None,
+            finished: false,
+            plan,
+            context,
+            reader,
+        }
+    }
+
+    /// Whether windows are handed out as the watermark passes.
+    fn streams(&self) -> bool {
+        self.clock.is_some() && !self.plan.naive && self.context.engine == Engine::Incremental
+    }
+
+    /// Reads on: to the end, or until it is worth while to hand out windows that have closed.
+    fn read(&mut self) -> Result<()> {
+        let streams = self.streams();
+        let Fold { plan, context, reader, pipeline, mapper, joint, clock, partitions, tally, .. } = self;
+        let budget = context.budget.clone();
+        // What the clock stands at does not matter here: only whether a block's own disorder is too much.
+        let judge = clock.clone();
+        let mapper = &*mapper;
+        let mut reducer = Reducer { plan, budget: &budget, mapper, clock, partitions, tally, again: None };
+        let ended = pipeline.run(
+            |most| reader.tasks(most),
+            |task| {
+                let mut blocks = Vec::new();
+                let mut lease = budget.lease("the blocks of a round");
+                let mut bytes = 0;
+                let again = judge.as_ref().and_then(|_| task.again());
+                let report = task.run(&mut |cut, pieces| {
+                    let origin = again.as_ref().map(|task| Origin { task: task.clone(), number: blocks.len() });
+                    let on_time = match (&judge, &origin) {
+                        (None, _) => true,
+                        (Some(_), None) => false,
+                        (Some(clock), Some(_)) => pieces.iter().all(|piece| clock.allows(disorder(&piece.times))),
+                    };
+                    blocks.push(if cut == Cut::Whole && on_time {
+                        let mapped = mapper.map(pieces, Marks::new())?;
+                        bytes += mapped.bytes();
+                        Slot::Mapped(Box::new(mapped), origin)
+                    } else {
+                        bytes += pieces.iter().map(Piece::bytes).sum::<usize>();
+                        Slot::Part(cut, pieces)
+                    });
+                    lease.resize(bytes)
+                })?;
+                Ok(Unit { blocks, report, lease })
+            },
+            |units: Vec<Unit<K>>| {
+                let mut blocks: Vec<Slot<K>> = Vec::new();
+                let mut leases = Vec::new();
+                for unit in units {
+                    reducer.tally.report(unit.report, context)?;
+                    leases.push(unit.lease);
+                    for slot in unit.blocks {
+                        joint.push(slot, &mut blocks);
+                    }
+                }
+                reducer.reduce(blocks)?;
+                Ok(if streams && reducer.is_step() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            },
+        )?;
+        if ended {
+            let mut rest = Vec::new();
+            joint.flush(&mut rest);
+            reducer.reduce(rest)?;
+            self.finish()?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        if self.partitions.is_empty() {
+            let lease = self.context.budget.lease("the keys and panes of a partition");
+            self.partitions.push(Partition::new(&self.plan, lease));
+        }
+        self.reader.finish()?;
+        self.tally.check_share(&self.context)?;
+        self.finished = true;
+        Ok(())
+    }
+
+    /// Hands the windows that have closed, or all at the end, over to the emitter.
+    fn close(&mut self) -> Result<()> {
+        if self.streams() {
+            let watermark = self.clock.as_ref().map_or(i64::MIN, Clock::watermark);
+            let watermark = (!self.finished).then_some(watermark);
+            let emitter = self.emitter.get_or_insert_with(|| Emission::streaming(self.plan.clone()));
+            return emitter.close(watermark, &mut self.partitions);
+        }
+        if self.finished {
+            let partitions = std::mem::take(&mut self.partitions);
+            self.emitter = Some(Emission::new(self.plan.clone(), self.context.engine, partitions)?);
+        }
+        Ok(())
+    }
+}
+
+impl<K: KeyRows> Run for Fold<K> {
+    fn next_block(&mut self) -> Result<Option<Vec<RecordBatch>>> {
+        loop {
+            if let Some(emitter) = &mut self.emitter {
+                if let Some(batches) = emitter.next_block()? {
+                    self.tally.statistics.rows_out += batches.iter().map(|b| b.num_rows() as u64).sum::<u64>();
+                    return Ok(Some(batches));
+                }
+                emitter.release(&mut self.partitions)?;
+            }
+            if self.finished {
+                return Ok(None);
+            }
+            self.read()?;
+            self.close()?;
+        }
+    }
+
+    fn statistics(&self) -> Statistics {
+        let mut statistics = self.tally.statistics.clone();
+        if let Some(clock) = &self.clock {
+            statistics.max_disorder_us = clock.disorder() as u64;
+        }
+        if let Some(emitter) = &self.emitter {
+            statistics.keys = emitter.live_keys();
+            statistics.windows = emitter.windows().0;
+        }
+        statistics
+    }
+
+    fn bad(&self) -> &[BadPlace] {
+        &self.tally.bad
+    }
+
+    fn windows(&self) -> (u64, u64) {
+        self.emitter.as_ref().map_or((0, 0), Emission::windows)
+    }
+}
+
+/// Maps blocks, with scratch memory that is used again.
+struct Mapper<K> {
+    plan: Arc<Plan>,
+    partitioning: Partitioning,
+    scratches: Mutex<Vec<Scratch<K>>>,
+}
+
+impl<K: KeyRows> Mapper<K> {
+    fn map(&self, pieces: Vec<Piece>, marks: Marks) -> Result<Mapped<K>> {
+        let mut scratch = self.scratches.lock().ok().and_then(|mut s| s.pop()).unwrap_or_default();
+        let mapped = map_block(&self.plan, &self.partitioning, pieces, marks, &mut scratch);
+        if let Ok(mut scratches) = self.scratches.lock() {
             scratches.push(scratch);
         }
         mapped
-    };
-    let mut tally = Tally { next_line: vec![0; context.inputs.len().max(1)], ..Tally::default() };
-    let mut joint = Joint::default();
-    engine::pipeline(
-        reader.round(context.threads),
-        |most| reader.tasks(most),
-        |task| {
-            let mut blocks = Vec::new();
-            let mut lease = budget.lease("the blocks of a round");
-            let mut bytes = 0;
-            let report = task.run(&mut |cut, pieces| {
-                blocks.push(match cut {
-                    Cut::Whole => {
-                        let mapped = map(pieces)?;
-                        bytes += mapped.bytes();
-                        lease.resize(bytes)?;
-                        Slot::Mapped(Box::new(mapped))
-                    }
-                    part => Slot::Part(part, pieces),
-                });
-                Ok(())
-            })?;
-            Ok(Unit { blocks, report, _lease: lease })
-        },
-        |units: Vec<Unit<K>>| {
-            let mut blocks: Vec<Slot<K>> = Vec::new();
-            let mut leases = Vec::new();
-            for unit in units {
-                tally.report(unit.report, context)?;
-                leases.push(unit._lease);
-                for slot in unit.blocks {
-                    joint.push(slot, &mut blocks);
-                }
-            }
-            reduce(plan, &budget, &mut partitions, blocks, &map, &mut tally)
-        },
-    )?;
-    let mut rest = Vec::new();
-    joint.flush(&mut rest);
-    reduce(plan, &budget, &mut partitions, rest, &map, &mut tally)?;
-    if partitions.is_empty() {
-        partitions.push(Partition::new(plan, budget.lease("the keys and panes of a partition")));
     }
-    reader.finish()?;
-    tally.check_share(context)?;
-    let emitter = Emission::new(plan.clone(), context.engine, partitions)?;
-    let mut statistics = tally.statistics;
-    statistics.keys = emitter.live_keys();
-    statistics.windows = emitter.windows().0;
-    Ok(Folded { emitter, statistics, bad: tally.bad })
 }
 
-/// Maps the blocks that were put together from parts, then lets every partition take its part of all.
-fn reduce<K: KeyRows>(
-    plan: &Plan,
-    budget: &Budget,
-    partitions: &mut Vec<Partition<K>>,
-    blocks: Vec<Slot<K>>,
-    map: &(impl Fn(Vec<Piece>) -> Result<Mapped<K>> + Sync),
-    tally: &mut Tally,
-) -> Result<()> {
-    let blocks: Vec<Box<Mapped<K>>> = blocks
-        .into_par_iter()
-        .map(|slot| match slot {
-            Slot::Mapped(block) => Ok(block),
-            Slot::Part(_, pieces) => map(pieces).map(Box::new),
-        })
-        .collect::<Result<_>>()?;
-    for block in &blocks {
-        tally.block(block);
-        // The first block has decided how many partitions there are.
-        while partitions.len() < block.partitions() {
-            partitions.push(Partition::new(plan, budget.lease("the keys and panes of a partition")));
+/// A task that was run once more, and its blocks.
+type Redone = (Arc<dyn Task>, Vec<Vec<Piece>>);
+
+/// What takes blocks in the order of the input.
+struct Reducer<'a, K: KeyRows> {
+    plan: &'a Plan,
+    budget: &'a Budget,
+    mapper: &'a Mapper<K>,
+    clock: &'a mut Option<Clock>,
+    partitions: &'a mut Vec<Partition<K>>,
+    tally: &'a mut Tally,
+    /// The last task that was run once more; blocks that were asked for are gone.
+    again: Option<Redone>,
+}
+
+impl<K: KeyRows> Reducer<'_, K> {
+    /// Judges blocks and maps those that were not mapped yet, then lets every partition take its part of all.
+    fn reduce(&mut self, blocks: Vec<Slot<K>>) -> Result<()> {
+        let judged: Vec<(Slot<K>, Marks)> = blocks.into_iter().map(|slot| self.judge(slot)).collect::<Result<_>>()?;
+        self.again = None;
+        let blocks: Vec<Box<Mapped<K>>> = judged
+            .into_par_iter()
+            .map(|(slot, marks)| match slot {
+                Slot::Mapped(block, _) => Ok(block),
+                Slot::Part(_, pieces) => self.mapper.map(pieces, marks).map(Box::new),
+            })
+            .collect::<Result<_>>()?;
+        let partitions = &mut *self.partitions;
+        for block in &blocks {
+            self.tally.block(block);
+            // The first block has decided how many partitions there are.
+            while partitions.len() < block.partitions() {
+                partitions.push(Partition::new(self.plan, self.budget.lease("the keys and panes of a partition")));
+            }
         }
+        let plan = self.plan;
+        partitions
+            .par_iter_mut()
+            .enumerate()
+            .try_for_each(|(p, partition)| blocks.iter().try_for_each(|block| partition.take(plan, p, block)))?;
+        self.tally.late(partitions.iter_mut().map(Partition::take_late).sum());
+        Ok(())
     }
-    partitions
-        .par_iter_mut()
-        .enumerate()
-        .try_for_each(|(p, partition)| blocks.iter().try_for_each(|block| partition.take(plan, p, block)))
+
+    /// The watermarks that the records of a block came under.
+    fn judge(&mut self, slot: Slot<K>) -> Result<(Slot<K>, Marks)> {
+        let Some(clock) = &mut *self.clock else { return Ok((slot, Marks::new())) };
+        let pieces = match slot {
+            Slot::Part(_, pieces) => pieces,
+            Slot::Mapped(block, origin) => {
+                let on_time =
+                    block.times.is_none_or(|(least, most, disorder)| clock.pass(least, most, disorder as i64));
+                match origin {
+                    Some(origin) if !on_time => self.again(&origin)?,
+                    _ => return Ok((Slot::Mapped(block, None), Marks::new())),
+                }
+            }
+        };
+        let Some(clock) = &mut *self.clock else { return Ok((Slot::Part(Cut::Whole, pieces), Marks::new())) };
+        let marks = pieces.iter().map(|piece| clock.judge(&piece.times)).collect();
+        Ok((Slot::Part(Cut::Whole, pieces), marks))
+    }
+
+    /// Decodes a block once more.
+    fn again(&mut self, origin: &Origin) -> Result<Vec<Piece>> {
+        if self.again.as_ref().is_none_or(|(task, _)| !Arc::ptr_eq(task, &origin.task)) {
+            let mut blocks = Vec::new();
+            origin.task.run(&mut |_, pieces| {
+                blocks.push(pieces);
+                Ok(())
+            })?;
+            self.again = Some((origin.task.clone(), blocks));
+        }
+        let blocks = self.again.as_mut().and_then(|(_, blocks)| blocks.get_mut(origin.number));
+        blocks.map(std::mem::take).ok_or_else(|| Error::input("changed while it was read"))
+    }
+
+    /// Whether the cells of windows that have closed are many, also against the others, which stay and are moved.
+    fn is_step(&self) -> bool {
+        if self.plan.session.is_some() {
+            return self.partitions.iter().map(Partition::new_sessions).sum::<usize>() >= STEP_CELLS;
+        }
+        let (Some(clock), Some(spec)) = (&self.clock, self.plan.window) else { return false };
+        if self.partitions.is_empty() {
+            return false;
+        }
+        let upto = spec.first_open(clock.watermark()) - 1;
+        let (mut closed, mut all) = (0, 0);
+        for partition in self.partitions.iter() {
+            closed += partition.panes.closed_cells(spec.panes_of(upto).1, upto);
+            all += partition.panes.cells();
+        }
+        closed >= STEP_CELLS && 2 * closed >= all
+    }
 }
 
 /// Puts blocks together whose parts came from different tasks.
@@ -176,16 +394,16 @@ struct Joint {
 impl Joint {
     fn push<K>(&mut self, slot: Slot<K>, out: &mut Vec<Slot<K>>) {
         match slot {
-            Slot::Mapped(_) => {
+            Slot::Mapped(..) => {
                 self.flush(out);
                 out.push(slot);
             }
             Slot::Part(cut, pieces) => {
-                if matches!(cut, Cut::Tail) {
+                if matches!(cut, Cut::Tail | Cut::Whole) {
                     self.flush(out);
                 }
                 self.pieces.extend(pieces);
-                if matches!(cut, Cut::Head) {
+                if matches!(cut, Cut::Head | Cut::Whole) {
                     self.flush(out);
                 }
             }
@@ -195,79 +413,6 @@ impl Joint {
     fn flush<K>(&mut self, out: &mut Vec<Slot<K>>) {
         if !self.pieces.is_empty() {
             out.push(Slot::Part(Cut::Whole, std::mem::take(&mut self.pieces)));
-        }
-    }
-}
-
-/// Sums over the run, kept in the order of the input.
-#[derive(Default)]
-struct Tally {
-    statistics: Statistics,
-    bad: Vec<BadPlace>,
-    /// Lines of each input so far.
-    next_line: Vec<u64>,
-    greatest: Option<i64>,
-}
-
-impl Tally {
-    fn report(&mut self, report: Report, context: &mut Context) -> Result<()> {
-        let bad = report.bad.len() as u64;
-        let ledger = &mut self.statistics.ledger;
-        ledger.add(&Ledger { read: bad, bad, ..Ledger::default() });
-        self.statistics.bytes_in += report.bytes;
-        self.statistics.cast_failed += report.cast_failed;
-        let line = &mut self.next_line[report.input];
-        let file = context.inputs.get(report.input).cloned().flatten();
-        for (i, bad) in report.bad.iter().enumerate() {
-            if self.bad.len() >= BAD_PLACES && context.bad_sink.is_none() {
-                break;
-            }
-            let place = BadPlace {
-                file: file.clone(),
-                line: *line + bad.line + 1,
-                offset: bad.start as u64,
-                reason: bad.reason,
-            };
-            if let Some(sink) = &mut context.bad_sink {
-                sink(&place, report.bad_bytes.get(i).map_or(&[], Vec::as_slice))?;
-            }
-            if self.bad.len() < BAD_PLACES {
-                self.bad.push(place);
-            }
-        }
-        *line += report.lines;
-        match context.max_bad {
-            MaxBad::Records(most) if self.statistics.ledger.bad > most => Err(self.too_many(&format!("{most}"))),
-            _ => Ok(()),
-        }
-    }
-
-    fn check_share(&self, context: &Context) -> Result<()> {
-        let ledger = &self.statistics.ledger;
-        match context.max_bad {
-            MaxBad::Share(share) if ledger.bad as f64 > share * ledger.read as f64 => {
-                Err(self.too_many(&format!("{}% of {}", share * 100.0, ledger.read)))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn too_many(&self, most: &str) -> crate::Error {
-        let mut message =
-            format!("{} bad records, more than the {most} that --max-bad allows", self.statistics.ledger.bad);
-        if let Some(first) = self.bad.first() {
-            let file = first.file.as_ref().map_or("line".into(), |f| format!("{}, line", f.display()));
-            message += &format!("; the first is {file} {} (byte {}): {}", first.line, first.offset, first.reason);
-        }
-        crate::Error::data(message)
-    }
-
-    fn block<K>(&mut self, block: &Mapped<K>) {
-        self.statistics.ledger.add(&block.ledger);
-        if let Some((least, greatest, disorder)) = block.times {
-            let before = self.greatest.map_or(0, |g| g.saturating_sub(least).max(0) as u64);
-            self.statistics.max_disorder_us = self.statistics.max_disorder_us.max(disorder).max(before);
-            self.greatest = Some(self.greatest.map_or(greatest, |g| g.max(greatest)));
         }
     }
 }

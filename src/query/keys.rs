@@ -263,12 +263,16 @@ impl ByteRows {
     }
 }
 
-/// Interned bytes. The bytes of a recycled id stay until the store is rebuilt.
+/// Interned bytes. Those of keys that left stay until they are half of all.
 #[derive(Debug, Default)]
 pub(crate) struct ByteStore {
     ranges: Vec<(usize, u32)>,
     data: Vec<u8>,
+    dead: usize,
 }
+
+/// Fewer bytes of keys that left are not worth a pass. Tiny under test, so that tests go through it.
+const SWEEP_FROM: usize = if cfg!(test) { 16 } else { 64 << 10 };
 
 impl ByteStore {
     fn get(&self, id: GroupId) -> &[u8] {
@@ -356,6 +360,19 @@ impl KeyStore for ByteStore {
         match self.ranges.get_mut(id as usize) {
             Some(old) => *old = range,
             None => self.ranges.push(range),
+        }
+    }
+
+    fn free(&mut self, id: GroupId) {
+        let (_, len) = std::mem::take(&mut self.ranges[id as usize]);
+        self.dead += len as usize;
+        if self.dead >= SWEEP_FROM && 2 * self.dead >= self.data.len() {
+            let mut data = Vec::with_capacity(self.data.len() - self.dead);
+            for (start, len) in &mut self.ranges {
+                let from = std::mem::replace(start, data.len());
+                data.extend_from_slice(&self.data[from..from + *len as usize]);
+            }
+            (self.data, self.dead) = (data, 0);
         }
     }
 
@@ -465,4 +482,39 @@ fn take<'a>(row: &mut &'a [u8], len: usize) -> &'a [u8] {
     let (head, tail) = row.split_at(len);
     *row = tail;
     head
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::Groups;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    proptest! {
+        /// Keys come and go; what is known is found under its id, and the bytes of what left do not pile up.
+        #[test]
+        fn freed_bytes_are_used_again(steps in prop::collection::vec((0usize..9, any::<bool>()), 0..200)) {
+            let names = ["", "a", "bb", "ccc", "dddddddd", "ä", "eeeeeeeeeeeeeeeeeeeeeeeeeeeeee", "ff", "g"];
+            let column: ArrayRef = Arc::new(arrow_array::StringArray::from(names.to_vec()));
+            let (mut rows, mut hashes) = (ByteRows::default(), Vec::new());
+            rows.extend(&[column], names.len(), &mut hashes).unwrap();
+            let mut groups = Groups::new(ByteStore::default());
+            let mut twin = BTreeMap::new();
+            for (name, come) in steps {
+                if come {
+                    let mut ids = Vec::new();
+                    groups.intern(&rows, &hashes, name..name + 1, &mut ids);
+                    prop_assert!(twin.insert(name, ids[0]).is_none_or(|known| known == ids[0]));
+                } else if let Some(id) = twin.remove(&name) {
+                    groups.free(id);
+                }
+                for (name, id) in &twin {
+                    prop_assert_eq!(groups.keys().get(*id), names[*name].as_bytes());
+                }
+                let live: usize = twin.keys().map(|name| names[*name].len()).sum();
+                prop_assert!(groups.keys().data.len() <= 2 * live + 64);
+            }
+        }
+    }
 }

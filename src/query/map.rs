@@ -10,17 +10,19 @@
 
 use super::aggregates::Columns;
 use super::keys::{KeyBatch, KeyRows};
+use super::pane_column::PaneColumn;
 use super::plan::Plan;
 use super::session::number_sessions;
+use crate::core::PaneKey;
 use crate::core::States;
 use crate::core::counts::Counts;
 use crate::core::dictionary::Dictionary;
 use crate::core::partition::{counting_sort, partition_of};
 use crate::core::session::Span;
-use crate::core::window::{PaneIndex, WindowSpec};
+use crate::core::watermark::AHEAD;
 use crate::metrics::Ledger;
 use crate::{Error, Result};
-use arrow_array::{ArrayRef, BooleanArray};
+use arrow_array::{Array, ArrayRef, BooleanArray};
 use arrow_buffer::ScalarBuffer;
 use arrow_select::filter::filter;
 use hashbrown::HashTable;
@@ -36,10 +38,21 @@ pub(crate) struct Piece {
     pub(crate) columns: Vec<ArrayRef>,
 }
 
+impl Piece {
+    /// Bytes of memory held.
+    pub(crate) fn bytes(&self) -> usize {
+        self.times.len() * 8 + self.columns.iter().map(|c| c.get_array_memory_size()).sum::<usize>()
+    }
+}
+
+/// The watermark before each row of each piece of a block ([`crate::core::watermark`]); none for pieces, and for blocks,
+/// whose rows are all on time.
+pub(crate) type Marks = Vec<Option<Vec<i64>>>;
+
 /// The cells of one pane and partition: `cells` of [`Mapped::states`].
 #[derive(Debug, Clone)]
 pub(crate) struct Segment {
-    pub(crate) pane: PaneIndex,
+    pub(crate) pane: PaneKey,
     pub(crate) cells: Range<usize>,
 }
 
@@ -54,8 +67,9 @@ pub(crate) struct Mapped<K> {
     /// Segments in the order of (partition, pane); those of partition p are `segment_offsets[p]..segment_offsets[p + 1]`.
     pub(crate) segments: Vec<Segment>,
     pub(crate) segment_offsets: Vec<u32>,
-    /// Of a query with sessions: the times of each cell.
+    /// Of a query with sessions: the times of each cell and, unless all of the block are on time, the watermark before it.
     pub(crate) spans: Vec<Span>,
+    pub(crate) marks: Vec<i64>,
     pub(crate) rows: Counts,
     pub(crate) states: Columns,
     pub(crate) ledger: Ledger,
@@ -76,6 +90,7 @@ impl<K: KeyBatch> Mapped<K> {
             + self.cell_keys.as_ref().map_or(0, |k| k.capacity() * 4)
             + self.segments.capacity() * size_of::<Segment>()
             + self.spans.capacity() * size_of::<Span>()
+            + self.marks.capacity() * 8
             + self.rows.bytes()
             + self.states.bytes()
     }
@@ -87,8 +102,9 @@ pub(crate) struct Scratch<K> {
     keys: K,
     hashes: Vec<u64>,
     panes: PaneColumn,
-    /// The time of each row, for sessions only.
+    /// For sessions: the time of each row, and the watermark before it if any row may be late.
     times: Vec<i64>,
+    marks: Vec<i64>,
     /// Rows: the local key of each, then its cell.
     local: Vec<u32>,
     dictionary: Dictionary,
@@ -138,6 +154,7 @@ pub(crate) fn map_block<K: KeyRows>(
     plan: &Plan,
     partitioning: &Partitioning,
     pieces: Vec<Piece>,
+    marks: Marks,
     scratch: &mut Scratch<K>,
 ) -> Result<Mapped<K>> {
     let mut ledger = Ledger::default();
@@ -145,13 +162,16 @@ pub(crate) fn map_block<K: KeyRows>(
     scratch.hashes.clear();
     scratch.panes.clear();
     scratch.times.clear();
+    scratch.marks.clear();
     let mut kept = Vec::with_capacity(pieces.len());
+    let mut marks = marks.into_iter();
     for piece in pieces {
         ledger.read += piece.rows as u64;
+        let marks = marks.next().flatten();
         if !piece.times.is_empty() {
             scratch.panes.observe(&piece.times);
         }
-        let piece = keep(plan, piece, scratch, &mut ledger)?;
+        let piece = keep(plan, piece, marks, scratch, &mut ledger)?;
         if piece.rows > 0 {
             let keys: Vec<ArrayRef> = plan.key_columns.iter().map(|c| piece.columns[*c].clone()).collect();
             scratch.keys.extend(&keys, piece.rows, &mut scratch.hashes)?;
@@ -160,8 +180,12 @@ pub(crate) fn map_block<K: KeyRows>(
     }
     ledger.used = scratch.hashes.len() as u64;
     let cells = Cells::of(plan, partitioning, scratch);
-    let mut spans = Vec::new();
+    let (mut spans, mut marks) = (Vec::new(), Vec::new());
     if plan.session.is_some() {
+        marks.resize(scratch.marks.len(), 0);
+        for (at, mark) in scratch.destination.iter().zip(&scratch.marks) {
+            marks[*at as usize] = *mark;
+        }
         spans.resize(cells.count, Span::NONE);
         for (at, ts) in scratch.destination.iter().zip(&scratch.times) {
             spans[*at as usize].extend(Span::at(*ts));
@@ -190,6 +214,7 @@ pub(crate) fn map_block<K: KeyRows>(
         segments: cells.segments,
         segment_offsets: cells.segment_offsets,
         spans,
+        marks,
         rows,
         states,
         ledger,
@@ -197,146 +222,86 @@ pub(crate) fn map_block<K: KeyRows>(
     })
 }
 
-/// Drops the rows that the filter or the gaps between windows drop; appends the panes of the others.
-fn keep<K>(plan: &Plan, piece: Piece, scratch: &mut Scratch<K>, ledger: &mut Ledger) -> Result<Piece> {
-    let mut piece = piece;
-    if let Some((from, to)) = plan.range {
-        let inside: BooleanArray = piece.times.iter().map(|ts| Some((from..to).contains(ts))).collect();
+/// Drops the rows that do not count, each for the first reason that applies; appends the panes of the others.
+fn keep<K>(
+    plan: &Plan,
+    mut piece: Piece,
+    mut marks: Option<Vec<i64>>,
+    scratch: &mut Scratch<K>,
+    ledger: &mut Ledger,
+) -> Result<Piece> {
+    let select = |piece: &mut Piece, marks: &mut Option<Vec<i64>>, mask: BooleanArray, count: &mut u64| {
         let before = piece.rows;
-        piece = select(piece, &inside)?;
-        ledger.filtered += (before - piece.rows) as u64;
+        *piece = select(piece, &mask)?;
+        if piece.rows < before
+            && let Some(marks) = marks
+        {
+            let mut kept = mask.iter();
+            marks.retain(|_| kept.next().flatten() == Some(true));
+        }
+        *count += (before - piece.rows) as u64;
+        Ok::<_, Error>(())
+    };
+    if let Some(set) = &marks
+        && set.contains(&AHEAD)
+    {
+        let mask = set.iter().map(|mark| Some(*mark != AHEAD)).collect();
+        select(&mut piece, &mut marks, mask, &mut ledger.ahead)?;
+    }
+    if let Some((from, to)) = plan.range {
+        let mask = piece.times.iter().map(|ts| Some((from..to).contains(ts))).collect();
+        select(&mut piece, &mut marks, mask, &mut ledger.filtered)?;
     }
     if let Some(predicate) = &plan.filter {
         let mask = predicate.mask(&piece)?;
-        let before = piece.rows;
-        piece = select(piece, &mask)?;
-        ledger.filtered += (before - piece.rows) as u64;
+        select(&mut piece, &mut marks, mask, &mut ledger.filtered)?;
     }
     if plan.has_bounds() && piece.times.len() != piece.rows {
         return Err(Error::input("records without times reached a query that needs them"));
     }
     let Some(spec) = plan.pane_spec() else {
         if plan.session.is_some() {
+            if let Some(marks) = &marks {
+                scratch.marks.resize(scratch.times.len(), i64::MIN);
+                scratch.marks.extend_from_slice(marks);
+            }
             scratch.times.extend_from_slice(&piece.times);
+            if !scratch.marks.is_empty() {
+                scratch.marks.resize(scratch.times.len(), i64::MIN);
+            }
         }
         scratch.panes.extend_global(piece.rows);
         return Ok(piece);
     };
     if spec.has_gaps() {
-        let inside: BooleanArray = piece.times.iter().map(|ts| Some(spec.is_inside(spec.pane_of(*ts).0))).collect();
-        let before = piece.rows;
-        piece = select(piece, &inside)?;
-        ledger.outside += (before - piece.rows) as u64;
+        let mask = piece.times.iter().map(|ts| Some(spec.is_inside(spec.pane_of(*ts).0))).collect();
+        select(&mut piece, &mut marks, mask, &mut ledger.outside)?;
     }
-    scratch.panes.extend(&piece.times, spec);
+    if let Some(set) = &marks {
+        let on_time =
+            |(ts, mark): (&i64, &i64)| ts >= mark || spec.first_open(*mark) <= spec.windows_of(spec.pane_of(*ts).0).1;
+        let mask = piece.times.iter().zip(set).map(|row| Some(on_time(row))).collect();
+        select(&mut piece, &mut marks, mask, &mut ledger.late)?;
+    }
+    scratch.panes.extend(&piece.times, marks.as_deref(), spec);
     Ok(piece)
 }
 
 /// The rows of `piece` for which `mask` is true.
-fn select(piece: Piece, mask: &BooleanArray) -> Result<Piece> {
+fn select(piece: &Piece, mask: &BooleanArray) -> Result<Piece> {
     let rows = mask.true_count();
     if rows == piece.rows {
-        return Ok(piece);
+        return Ok(piece.clone());
     }
     let times = if piece.times.is_empty() {
-        piece.times
+        piece.times.clone()
     } else {
-        let times: ArrayRef = std::sync::Arc::new(arrow_array::Int64Array::new(piece.times, None));
+        let times: ArrayRef = std::sync::Arc::new(arrow_array::Int64Array::new(piece.times.clone(), None));
         let kept = filter(&times, mask)?;
         arrow_array::cast::AsArray::as_primitive::<arrow_array::types::Int64Type>(&kept).values().clone()
     };
     let columns = piece.columns.iter().map(|c| filter(c, mask)).collect::<Result<_, _>>()?;
     Ok(Piece { rows, times, columns })
-}
-
-/// The pane of each row.
-#[derive(Default)]
-struct PaneColumn {
-    rows: usize,
-    /// The pane of each row; of none, as long as all rows are in the pane `least`, which is the usual case of long panes.
-    panes: Vec<PaneIndex>,
-    least: PaneIndex,
-    greatest: PaneIndex,
-    min_time: i64,
-    max_time: i64,
-    disorder: u64,
-    any_time: bool,
-}
-
-impl PaneColumn {
-    fn clear(&mut self) {
-        let panes = std::mem::take(&mut self.panes);
-        *self = PaneColumn { panes, least: PaneIndex::MAX, greatest: PaneIndex::MIN, ..PaneColumn::default() };
-        self.panes.clear();
-    }
-
-    fn times(&self) -> Option<(i64, i64, u64)> {
-        self.any_time.then_some((self.min_time, self.max_time, self.disorder))
-    }
-
-    /// Takes note of how far the times step back; filtered rows count too.
-    fn observe(&mut self, times: &[i64]) {
-        if !self.any_time {
-            (self.min_time, self.max_time, self.any_time) = (times[0], times[0], true);
-        }
-        let (mut min, mut max, mut back) = (self.min_time, self.max_time, 0);
-        for ts in times {
-            min = min.min(*ts);
-            max = max.max(*ts);
-            back = back.max(max - ts);
-        }
-        (self.min_time, self.max_time) = (min, max);
-        self.disorder = self.disorder.max(back as u64);
-    }
-
-    fn extend_global(&mut self, rows: usize) {
-        (self.least, self.greatest) = (0, 0);
-        self.rows += rows;
-    }
-
-    /// Appends rows whose times were [observed](Self::observe).
-    fn extend(&mut self, times: &[i64], spec: WindowSpec) {
-        let (first, last) = (spec.pane_of(self.min_time).0, spec.pane_of(self.max_time).0);
-        if first == last {
-            (self.least, self.greatest) = (first, first);
-            self.rows += times.len();
-            return;
-        }
-        self.panes.reserve(self.rows + times.len());
-        // Rows so far, if none of them is listed, are all in one pane.
-        self.panes.resize(self.rows, self.least);
-        // Neighbours mostly share a pane: then no division is needed.
-        let (mut pane, mut from, mut to) = (0, i64::MAX, i64::MIN);
-        let (mut least, mut greatest) = (self.least, self.greatest);
-        for ts in times {
-            if !(from <= *ts && *ts < to) {
-                (pane, from, to) = spec.pane_of(*ts);
-                least = least.min(pane);
-                greatest = greatest.max(pane);
-            }
-            self.panes.push(pane);
-        }
-        (self.least, self.greatest) = (least, greatest);
-        self.rows = self.panes.len();
-    }
-
-    /// Panes as numbers from 0 in ascending order, appended to `slots`; returns the pane of each number.
-    fn number(&self, slots: &mut Vec<u32>) -> Vec<PaneIndex> {
-        if self.panes.is_empty() {
-            slots.resize(self.rows, 0);
-            return vec![self.least];
-        }
-        let span = self.greatest.saturating_sub(self.least);
-        if span < 4 * self.panes.len() as i64 + 64 {
-            slots.extend(self.panes.iter().map(|p| (p - self.least) as u32));
-            return (self.least..=self.greatest).collect();
-        }
-        let mut distinct = self.panes.clone();
-        distinct.sort_unstable();
-        distinct.dedup();
-        slots.extend(self.panes.iter().map(|p| distinct.partition_point(|d| d < p) as u32));
-        distinct
-    }
 }
 
 /// Which cell each row of the block belongs to, in [`Scratch::destination`], and what the cells are.
@@ -364,7 +329,7 @@ impl Cells {
         slots.clear();
         let panes = scratch.panes.number(&mut slots);
         // Folding pays when keys repeat: then at most half of the rows travel.
-        let cells = if plan.folds_early && (rows < DECIDE_FROM || keys * 2 <= rows) {
+        let cells = if plan.folds_early && scratch.marks.is_empty() && (rows < DECIDE_FROM || keys * 2 <= rows) {
             Self::folded(plan, scratch, &mut slots, &panes, bits, keys)
         } else {
             Self::raw(scratch, &mut slots, &panes, bits)
@@ -374,7 +339,7 @@ impl Cells {
     }
 
     /// Every row is a cell and brings its own key.
-    fn raw<K: KeyRows>(scratch: &mut Scratch<K>, slots: &mut [u32], panes: &[PaneIndex], bits: u32) -> Cells {
+    fn raw<K: KeyRows>(scratch: &mut Scratch<K>, slots: &mut [u32], panes: &[PaneKey], bits: u32) -> Cells {
         for (slot, hash) in slots.iter_mut().zip(&scratch.hashes) {
             *slot += partition_of(*hash, bits) * panes.len() as u32;
         }
@@ -391,7 +356,7 @@ impl Cells {
         plan: &Plan,
         scratch: &mut Scratch<K>,
         slots: &mut Vec<u32>,
-        panes: &[PaneIndex],
+        panes: &[PaneKey],
         bits: u32,
         expected: usize,
     ) -> Cells {
@@ -493,7 +458,7 @@ impl Cells {
 fn sort_cells<K>(
     scratch: &mut Scratch<K>,
     buckets: &[u32],
-    panes: &[PaneIndex],
+    panes: &[PaneKey],
     bits: u32,
 ) -> (Vec<Segment>, Vec<u32>, Vec<u32>) {
     let all = panes.len() << bits;

@@ -32,10 +32,12 @@ mod keys;
 pub(crate) mod map;
 mod names;
 mod open;
+mod pane_column;
 mod plan;
 mod reduce;
 mod rows;
 mod session;
+mod tally;
 pub(crate) mod text;
 #[cfg(test)]
 mod twin;
@@ -125,12 +127,30 @@ pub(crate) struct Options {
     pub(crate) memory: Option<usize>,
     pub(crate) naive: bool,
     pub(crate) engine: Engine,
+    pub(crate) lateness: Option<i64>,
+    pub(crate) max_ahead: Option<i64>,
     pub(crate) max_record: usize,
     pub(crate) max_bad: MaxBad,
     pub(crate) partition_bits: Option<u32>,
 }
 
 impl Options {
+    /// The lateness bound, checked.
+    fn lateness(&self, windowed: bool) -> Result<Option<exec::Lateness>> {
+        let wrong = |what: &str| Err(Error::usage(what.to_owned()));
+        match (self.lateness, self.max_ahead) {
+            (None, None) => Ok(None),
+            (None, Some(_)) => {
+                wrong("--max-ahead needs --lateness: without a bound nothing depends on the stream's clock")
+            }
+            (Some(_), _) if !windowed => wrong("--lateness needs --window or --session: only windows close"),
+            (Some(bound), max_ahead) if bound < 0 || max_ahead.is_some_and(|most| most < 0) => {
+                wrong("--lateness and --max-ahead cannot be negative")
+            }
+            (Some(bound), max_ahead) => Ok(Some(exec::Lateness { bound, max_ahead })),
+        }
+    }
+
     /// How the event time is written, in its zone.
     fn time_format(&self) -> TimeFormat {
         match &self.zone {
@@ -174,6 +194,8 @@ impl Query {
                 memory: None,
                 naive: false,
                 engine: Engine::Incremental,
+                lateness: None,
+                max_ahead: None,
                 max_record: 16 << 20,
                 max_bad: MaxBad::Unlimited,
                 partition_bits: None,
@@ -331,6 +353,24 @@ impl Query {
     #[must_use]
     pub fn engine(mut self, engine: Engine) -> Query {
         self.options.engine = engine;
+        self
+    }
+
+    /// Lets windows close, and be handed out, while the input goes on: as soon as a record comes whose time is `bound`
+    /// microseconds or more after their end. A record counts in those of its windows that have not closed before it came;
+    /// one without any is dropped as late ([`Ledger::late`](crate::metrics::Ledger::late)). Memory then holds what is open.
+    /// Default: no bound; the whole input is read first and nothing is late.
+    #[must_use]
+    pub fn lateness(mut self, bound: i64) -> Query {
+        self.options.lateness = Some(bound);
+        self
+    }
+
+    /// Sets records aside whose time is more than `distance` microseconds after the greatest one before them: they move no
+    /// watermark and count as [`Ledger::ahead`](crate::metrics::Ledger::ahead). Needs [`lateness`](Self::lateness).
+    #[must_use]
+    pub fn max_ahead(mut self, distance: i64) -> Query {
+        self.options.max_ahead = Some(distance);
         self
     }
 

@@ -7,15 +7,20 @@ use super::plan::Plan;
 use crate::Result;
 use crate::core::groups::Groups;
 use crate::core::panes::PaneStore;
-use crate::core::session::Sessions;
-use crate::memory::Lease;
+use crate::core::session::{Closed, Sessions};
+use crate::memory::{Budget, Lease};
+use crate::time::Timestamp;
 
 /// The keys and open panes of one partition.
 pub(crate) struct Partition<K: KeyRows> {
     pub(crate) groups: Groups<K::Store>,
     pub(crate) panes: PaneStore<Columns>,
     /// In place of the panes.
-    sessions: Option<Sessions<Columns>>,
+    pub(crate) sessions: Option<Sessions<Columns>>,
+    /// Records for which no session was open any more, not yet counted.
+    late: u64,
+    /// Sessions that stayed open when others were last closed.
+    kept: usize,
     lease: Lease,
     ids: Vec<u32>,
     of_cells: Vec<u32>,
@@ -27,6 +32,8 @@ impl<K: KeyRows> Partition<K> {
             groups: Groups::new(K::Store::default()),
             panes: PaneStore::new(plan.columns()),
             sessions: plan.session.map(|spec| spec.open(plan.columns())),
+            late: 0,
+            kept: 0,
             lease,
             ids: Vec::new(),
             of_cells: Vec::new(),
@@ -64,14 +71,20 @@ impl<K: KeyRows> Partition<K> {
                 }
             };
             if let Some(sessions) = &mut self.sessions {
-                sessions.add(ids, &block.spans[cells.clone()], &block.rows, &block.states, cells);
+                let spans = &block.spans[cells.clone()];
+                if block.marks.is_empty() {
+                    sessions.add(ids, spans, &block.rows, &block.states, cells);
+                } else {
+                    let judged = (ids, &block.marks[cells.clone()]);
+                    self.late += sessions.add_judged(judged, spans, &block.rows, &block.states, cells);
+                }
                 sessions.tidy();
                 continue;
             }
             if plan.naive {
                 // The reference: every record goes into each of its windows, which stand where panes otherwise do.
                 if let Some(spec) = plan.window {
-                    let (first, last) = spec.windows_of(segment.pane);
+                    let (first, last) = segment.pane.windows(spec);
                     for window in first..=last {
                         self.panes.admit(&block.rows, &block.states);
                         self.panes.add(window, ids, &block.rows, &block.states, cells.clone());
@@ -86,13 +99,41 @@ impl<K: KeyRows> Partition<K> {
             self.panes.add(segment.pane, ids, &block.rows, &block.states, cells);
         }
         self.panes.tidy();
+        self.lease()
+    }
+
+    /// Leases what is held.
+    pub(crate) fn lease(&mut self) -> Result<()> {
         let sessions = self.sessions.as_ref().map_or(0, Sessions::bytes);
         self.lease.resize(self.groups.bytes() + self.panes.bytes() + sessions)
     }
 
-    /// The same of a partition of sessions.
-    pub(crate) fn into_sessions(self) -> (Groups<K::Store>, Option<Sessions<Columns>>, Lease) {
-        (self.groups, self.sessions, self.lease)
+    /// How many records for which no session was open any more came since the last call.
+    pub(crate) fn take_late(&mut self) -> u64 {
+        std::mem::take(&mut self.late)
+    }
+
+    /// How many more sessions there are than twice those that stayed open when others were last closed: so many that looking
+    /// at all of them again is paid for.
+    pub(crate) fn new_sessions(&self) -> usize {
+        self.sessions.as_ref().map_or(0, Sessions::len).saturating_sub(2 * self.kept)
+    }
+
+    /// Takes out the sessions that `watermark` has closed, or all, in the order of the output.
+    pub(crate) fn close_sessions(&mut self, watermark: Option<i64>) -> Option<Closed<Columns>> {
+        let sessions = self.sessions.as_mut()?;
+        let (keys, hashes) = (self.groups.keys(), self.groups.hashes());
+        let hash = |id: u32| hashes[id as usize];
+        let compare = |a, b| hash(a).cmp(&hash(b)).then_with(|| K::compare(keys, a, b));
+        let closed = sessions.close(watermark.unwrap_or(i64::MAX), Timestamp::MAX.micros(), compare);
+        sessions.tidy();
+        self.kept = sessions.len();
+        Some(closed)
+    }
+
+    /// The budget it leases from.
+    pub(crate) fn budget(&self) -> &Budget {
+        self.lease.budget()
     }
 
     /// The lease, to go on with under another owner.

@@ -1,20 +1,19 @@
 //! The rows of a query: an iterator of record batches that does the work as it is asked.
 
-use super::exec::{BadSink, Context, fold};
+use super::Query;
+use super::exec::{Context, Run, begin};
 use super::open::{Opened, open};
 use super::plan::{Plan, Request};
-use super::session::{Emission, SessionSpec};
-use super::{Engine, MaxBad, Query};
+use super::session::SessionSpec;
 use crate::engine::pool;
 use crate::memory::Budget;
 use crate::metrics::Statistics;
-use crate::source::{BadPlace, Progress, Reader};
+use crate::source::{BadPlace, Progress};
 use crate::{Error, Result};
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_cast::cast;
 use arrow_schema::SchemaRef;
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -22,29 +21,13 @@ use std::sync::atomic::Ordering;
 pub struct Rows {
     plan: Arc<Plan>,
     pool: Arc<rayon::ThreadPool>,
-    state: State,
+    run: Box<dyn Run>,
+    /// Nothing more will come.
+    done: bool,
     budget: Budget,
     progress: Arc<Progress>,
-    statistics: Statistics,
-    bad: Vec<BadPlace>,
     notes: Vec<String>,
     ready: VecDeque<RecordBatch>,
-}
-
-enum State {
-    Reading(Box<Reading>),
-    Emitting(Box<Emission>),
-    Done,
-}
-
-struct Reading {
-    reader: Box<dyn Reader>,
-    inputs: Vec<Option<PathBuf>>,
-    threads: usize,
-    bits: Option<u32>,
-    engine: Engine,
-    max_bad: MaxBad,
-    bad_sink: Option<BadSink>,
 }
 
 impl Rows {
@@ -56,6 +39,7 @@ impl Rows {
         if window.is_some() && session.is_some() {
             return Err(Error::usage("a query has windows or sessions; leave one of them out"));
         }
+        let lateness = options.lateness(window.is_some() || session.is_some())?;
         let progress = Arc::new(Progress::default());
         let request = Request {
             keys: &keys,
@@ -69,23 +53,25 @@ impl Rows {
         };
         let Opened { plan, reader, inputs, notes } = open(input, &request, &options, bad_sink.is_some(), &progress)?;
         let pool = pool(options.threads)?;
-        let reading = Reading {
-            reader,
-            inputs,
+        let budget = options.memory.map_or_else(Budget::unlimited, Budget::new);
+        let context = Context {
             threads: pool.current_num_threads(),
-            bits: options.partition_bits,
             engine: options.engine,
+            budget: budget.clone(),
+            bits: options.partition_bits,
+            lateness,
             max_bad: options.max_bad,
             bad_sink,
+            inputs,
         };
+        let plan = Arc::new(plan);
         Ok(Rows {
-            plan: Arc::new(plan),
+            run: begin(plan.clone(), reader, context),
+            plan,
             pool: Arc::new(pool),
-            state: State::Reading(Box::new(reading)),
-            budget: options.memory.map_or_else(Budget::unlimited, Budget::new),
+            done: false,
+            budget,
             progress,
-            statistics: Statistics::default(),
-            bad: Vec::new(),
             notes,
             ready: VecDeque::new(),
         })
@@ -98,14 +84,14 @@ impl Rows {
 
     /// Statistics so far; complete after the last row.
     pub fn statistics(&self) -> Statistics {
-        let mut statistics = self.statistics.clone();
+        let mut statistics = self.run.statistics();
         statistics.peak_memory_bytes = self.budget.peak() as u64;
         statistics
     }
 
     /// The first few bad records; complete once rows come.
     pub fn bad_records(&self) -> &[BadPlace] {
-        &self.bad
+        self.run.bad()
     }
 
     /// What was found out about the input and should be told to a person: the format chosen, fields that may be missing.
@@ -136,7 +122,7 @@ impl Rows {
             // The next block is made while this one is taken, so that workers who are done with one help with the other.
             let (taken, next) = pool.install(|| rayon::join(|| take(batches), || self.next_block()));
             if !taken? {
-                self.state = State::Done;
+                self.done = true;
                 return Ok(());
             }
             ready = next?;
@@ -145,25 +131,15 @@ impl Rows {
     }
 
     fn next_block(&mut self) -> Result<Option<Vec<RecordBatch>>> {
-        if let State::Reading(_) = self.state {
-            let State::Reading(reading) = std::mem::replace(&mut self.state, State::Done) else { return Ok(None) };
-            let Reading { mut reader, inputs, threads, bits, engine, max_bad, bad_sink } = *reading;
-            let mut context = Context { threads, engine, budget: self.budget.clone(), bits, max_bad, bad_sink, inputs };
-            let plan = &self.plan;
-            let folded = self.pool.install(|| fold(plan, &mut *reader, &mut context))?;
-            self.statistics = folded.statistics;
-            self.bad = folded.bad;
-            self.progress.windows_total.store(folded.emitter.windows().0, Ordering::Relaxed);
-            self.state = State::Emitting(Box::new(folded.emitter));
+        if self.done {
+            return Ok(None);
         }
-        let State::Emitting(emitter) = &mut self.state else { return Ok(None) };
-        let block = self.pool.install(|| emitter.next_block())?;
-        self.progress.windows_done.store(emitter.windows().1, Ordering::Relaxed);
-        match &block {
-            Some(batches) => self.statistics.rows_out += batches.iter().map(|b| b.num_rows() as u64).sum::<u64>(),
-            None => self.state = State::Done,
-        }
-        Ok(block)
+        let block = self.pool.install(|| self.run.next_block());
+        let (windows, handed_out) = self.run.windows();
+        self.progress.windows_total.store(windows, Ordering::Relaxed);
+        self.progress.windows_done.store(handed_out, Ordering::Relaxed);
+        self.done = !matches!(block, Ok(Some(_)));
+        block
     }
 
     /// A batch with the plan's own types.
@@ -194,10 +170,7 @@ impl Iterator for Rows {
             match self.next_block() {
                 Ok(Some(batches)) => self.ready.extend(batches),
                 Ok(None) => return None,
-                Err(error) => {
-                    self.state = State::Done;
-                    return Some(Err::<RecordBatch, Error>(error));
-                }
+                Err(error) => return Some(Err(error)),
             }
         }
     }

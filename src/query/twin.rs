@@ -3,6 +3,7 @@
 //! A unit test, because only here blocks, logs and batches are tiny, so that a few records go through many of them.
 
 use super::{Agg, Engine, Query, Window};
+use crate::metrics::Ledger;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
@@ -102,17 +103,52 @@ pub(super) fn key_of(r: &Record, keys: (bool, bool)) -> Key {
 }
 
 fn recompute(records: &[Record], length: i64, slide: i64, offset: i64, keys: (bool, bool)) -> Windows {
+    recompute_late(records, (length, slide, offset), keys, None).0
+}
+
+/// With a bound and a greatest distance ahead, records are judged one by one; what became of them is counted.
+fn recompute_late(
+    records: &[Record],
+    (length, slide, offset): (i64, i64, i64),
+    keys: (bool, bool),
+    lateness: Option<(i64, Option<i64>)>,
+) -> (Windows, Ledger) {
     let mut windows = Windows::new();
+    let mut ledger = Ledger { read: records.len() as u64, ..Ledger::default() };
+    let mut greatest: Option<i64> = None;
     for r in records {
+        let watermark = match (lateness, greatest) {
+            (Some((bound, most)), Some(greatest)) => {
+                if most.is_some_and(|most| r.ts - greatest > most) {
+                    ledger.ahead += 1;
+                    continue;
+                }
+                greatest - bound
+            }
+            _ => i64::MIN,
+        };
+        greatest = greatest.max(Some(r.ts));
+        let (mut all, mut open) = (0, 0);
         let nearest = (r.ts - offset).div_euclid(slide);
         for n in nearest - length / slide - 2..=nearest + 2 {
             let (start, end) = (offset + n * slide, offset + n * slide + length);
-            if start <= r.ts && r.ts < end {
-                windows.entry((end, start)).or_default().entry(key_of(r, keys)).or_default().add(r);
+            if !(start <= r.ts && r.ts < end) {
+                continue;
             }
+            all += 1;
+            if end <= watermark {
+                continue;
+            }
+            open += 1;
+            windows.entry((end, start)).or_default().entry(key_of(r, keys)).or_default().add(r);
         }
+        *match (all, open) {
+            (0, _) => &mut ledger.outside,
+            (_, 0) => &mut ledger.late,
+            _ => &mut ledger.used,
+        } += 1;
     }
-    windows
+    (windows, ledger)
 }
 
 const AGGREGATES: &str = "count, count(int), sum(int), avg(int), min(int), max(int), count(float), sum(float), avg(float), \
@@ -128,6 +164,7 @@ pub(super) struct Setup {
     pub(super) threads: usize,
     pub(super) bits: u32,
     pub(super) cut: usize,
+    pub(super) lateness: Option<(i64, Option<i64>)>,
 }
 
 fn run(
@@ -136,6 +173,15 @@ fn run(
     keys: (bool, bool),
     setup: Setup,
 ) -> Result<Vec<RecordBatch>, crate::Error> {
+    Ok(run_counted(records, window, keys, setup)?.0)
+}
+
+fn run_counted(
+    records: &[Record],
+    window: Option<(i64, i64, i64)>,
+    keys: (bool, bool),
+    setup: Setup,
+) -> Result<(Vec<RecordBatch>, Ledger), crate::Error> {
     run_with(records, keys, setup, |query| match window {
         Some((length, slide, offset)) => query.window(Window::sliding(length, slide, offset).unwrap()),
         None => query,
@@ -148,7 +194,7 @@ pub(super) fn run_with(
     keys: (bool, bool),
     setup: Setup,
     windows: impl FnOnce(Query) -> Query,
-) -> Result<Vec<RecordBatch>, crate::Error> {
+) -> Result<(Vec<RecordBatch>, Ledger), crate::Error> {
     let batches: Vec<_> = records.chunks(setup.cut).map(|c| Ok(batch(c))).collect();
     let mut query = Query::batches(schema(), batches)
         .engine(setup.engine)
@@ -165,15 +211,21 @@ pub(super) fn run_with(
     for aggregate in Agg::parse_list(AGGREGATES).unwrap() {
         query = query.aggregate(aggregate);
     }
-    let rows = query.run()?;
+    if let Some((bound, most)) = setup.lateness {
+        query = query.lateness(bound);
+        if let Some(most) = most {
+            query = query.max_ahead(most);
+        }
+    }
+    let mut rows = query.run()?;
     let planned = rows.schema();
-    let batches = rows.collect::<Result<Vec<_>, _>>()?;
+    let batches = rows.by_ref().collect::<Result<Vec<_>, _>>()?;
     assert!(batches.iter().all(|b| b.schema() == planned));
-    Ok(batches)
+    Ok((batches, rows.statistics().ledger))
 }
 
 /// Every cell as text, so that runs can be compared to the bit.
-pub(super) fn cells(batches: &[RecordBatch]) -> Vec<String> {
+fn cells(batches: &[RecordBatch]) -> Vec<String> {
     let mut rows = Vec::new();
     for batch in batches {
         for row in 0..batch.num_rows() {
@@ -193,6 +245,15 @@ pub(super) fn cells(batches: &[RecordBatch]) -> Vec<String> {
         }
     }
     rows
+}
+
+/// Panics at the first row that differs.
+pub(super) fn same_cells(a: &[RecordBatch], b: &[RecordBatch]) {
+    let (a, b) = (cells(a), cells(b));
+    for (row, (a, b)) in a.iter().zip(&b).enumerate() {
+        assert_eq!(a, b, "row {row}");
+    }
+    assert_eq!(a.len(), b.len());
 }
 
 fn close(got: Option<f64>, want: Option<f64>, scale: f64, what: &str) {
@@ -348,7 +409,7 @@ proptest! {
         let want = recompute(&records, length, slide, offset, keys);
         let window = Some((length, slide, offset));
         let overflows = want.values().flat_map(|w| w.values()).any(Want::overflows);
-        let setup = Setup { engine: Engine::Incremental, naive: false, threads: 1, bits, cut };
+        let setup = Setup { engine: Engine::Incremental, naive: false, threads: 1, bits, cut, lateness: None };
         let first = run(&records, window, keys, setup);
         if overflows {
             let error = first.unwrap_err();
@@ -361,13 +422,47 @@ proptest! {
         // To the byte the same on other threads, partitions and batches.
         for (threads, bits, cut) in [(3, bits, cut), (2, 6, 1), (8, 0, 1000)] {
             let again = run(&records, window, keys, Setup { threads, bits, cut, ..setup }).unwrap();
-            prop_assert_eq!(cells(&first), cells(&again));
+            same_cells(&first, &again);
         }
         // The same rows by other ways.
         let remerged = run(&records, window, keys, Setup { engine: Engine::Remerge, ..setup }).unwrap();
         check(&remerged, &want, true, keys);
         let naive = run(&records, window, keys, Setup { naive: true, ..setup }).unwrap();
         check(&naive, &want, true, keys);
+    }
+
+    #[test]
+    fn late_records_count_in_the_windows_that_are_open(
+        records in prop::collection::vec(record(), 0..160), drift in 0i64..20,
+        length in 1i64..120, slide in 1i64..60, offset in -70i64..70,
+        bound in prop_oneof![Just(0), 0i64..100, 0i64..600], most in prop::option::weighted(0.3, 50i64..400),
+        keys in any::<(bool, bool)>(),
+        cut in 1usize..40, bits in 0u32..4,
+    ) {
+        // Time goes on, so that windows close along the way.
+        let ahead = |(i, record): (usize, Record)| Record { ts: record.ts / 4 + drift * i as i64, ..record };
+        let records: Vec<Record> = records.into_iter().enumerate().map(ahead).collect();
+        let lateness = Some((bound, most));
+        let (want, ledger) = recompute_late(&records, (length, slide, offset), keys, lateness);
+        let overflows = want.values().flat_map(|w| w.values()).any(Want::overflows);
+        prop_assume!(!overflows);
+        let window = Some((length, slide, offset));
+        let setup = Setup { engine: Engine::Incremental, naive: false, threads: 1, bits, cut, lateness };
+        let (first, counted) = run_counted(&records, window, keys, setup).unwrap();
+        prop_assert_eq!(counted, ledger);
+        check(&first, &want, true, keys);
+        prop_assert!(in_order(&first));
+        for (threads, bits, cut) in [(3, bits, cut), (2, 6, 1), (8, 0, 1000)] {
+            let (again, counted) = run_counted(&records, window, keys, Setup { threads, bits, cut, ..setup }).unwrap();
+            prop_assert_eq!(counted, ledger);
+            check(&again, &want, true, keys);
+            same_cells(&first, &again);
+        }
+        for other in [Setup { engine: Engine::Remerge, ..setup }, Setup { naive: true, ..setup }] {
+            let (rows, counted) = run_counted(&records, window, keys, other).unwrap();
+            check(&rows, &want, true, keys);
+            prop_assert_eq!(counted, ledger);
+        }
     }
 
     #[test]
@@ -380,7 +475,7 @@ proptest! {
         }
         let overflows = want.values().flat_map(|w| w.values()).any(Want::overflows);
         prop_assume!(!overflows);
-        let setup = Setup { engine: Engine::Incremental, naive: false, threads: 2, bits: 2, cut };
+        let setup = Setup { engine: Engine::Incremental, naive: false, threads: 2, bits: 2, cut, lateness: None };
         check(&run(&records, None, keys, setup).unwrap(), &want, false, keys);
         check(&run(&records, None, keys, Setup { naive: true, ..setup }).unwrap(), &want, false, keys);
     }
@@ -401,7 +496,7 @@ fn no_trace_of_what_has_left() {
         records.push(Record { ts, key: Some(1), name: None, int: Some(1), float: Some(float) });
     }
     let want = recompute(&records, 10, 1, 0, (true, false));
-    let setup = Setup { engine: Engine::Incremental, naive: false, threads: 2, bits: 1, cut: 7 };
+    let setup = Setup { engine: Engine::Incremental, naive: false, threads: 2, bits: 1, cut: 7, lateness: None };
     let batches = run(&records, Some((10, 1, 0)), (true, false), setup).unwrap();
     // `check` compares with the magnitudes inside the window only.
     check(&batches, &want, true, (true, false));

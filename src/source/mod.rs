@@ -61,6 +61,11 @@ pub(crate) struct Report {
 pub(crate) trait Task: Send + Sync {
     /// Decodes and hands over the blocks, in order.
     fn run(&self, each: &mut dyn FnMut(Cut, Vec<Piece>) -> Result<()>) -> Result<Report>;
+
+    /// The same blocks once more, if that is better than to keep them decoded; it counts no progress.
+    fn again(&self) -> Option<Arc<dyn Task>> {
+        None
+    }
 }
 
 /// An opened source.

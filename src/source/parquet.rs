@@ -245,6 +245,7 @@ impl Reader for ParquetReader {
     }
 }
 
+#[derive(Clone)]
 struct RowGroup {
     input: usize,
     file: ParquetFile,
@@ -305,6 +306,11 @@ impl Task for RowGroup {
         self.options.progress.records.fetch_add(report.lines, Ordering::Relaxed);
         self.options.progress.bytes_done.fetch_add(metadata.compressed_size().max(0) as u64, Ordering::Relaxed);
         Ok(report)
+    }
+
+    fn again(&self) -> Option<Arc<dyn Task>> {
+        let options = ReadOptions { progress: Arc::default(), ..self.options.clone() };
+        Some(Arc::new(RowGroup { options, ..self.clone() }))
     }
 }
 

@@ -9,10 +9,10 @@
 
 use crate::core::counts::Counts;
 use crate::core::groups::{Groups, TypedKeys};
-use crate::core::panes::{Log, PaneStore, Run, SealedPanes, States};
 use crate::core::slide::{Engine, Slider, WindowTable};
 use crate::core::suffix::turn_typed;
 use crate::core::window::WindowSpec;
+use crate::core::{Log, PaneStore, Run, SealedPanes, States};
 use crate::{Error, Result};
 use std::hash::Hash;
 use std::ops::Range;
@@ -272,6 +272,10 @@ where
             self.suffix[*id as usize] = None;
             self.front[*id as usize] = None;
         }
+    }
+
+    fn late(&mut self, _: &[Log<Cells<V, F>>], _: &[Run], _: &[Run], _: &[Run]) {
+        // Micro-batches come in order.
     }
 
     fn turn(&mut self, logs: &mut [Log<Cells<V, F>>], entered: &[Run], stay: usize) {

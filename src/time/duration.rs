@@ -38,6 +38,22 @@ pub fn parse_signed_duration(text: &str) -> Result<i64> {
     }
 }
 
+/// `micros` (zero or more) as [`parse_duration`] reads it: `1h30m`, `3s333ms`.
+///
+/// ```
+/// assert_eq!(windrow::time::format_duration(90_000_000), "1m30s");
+/// ```
+pub fn format_duration(micros: i64) -> String {
+    let (mut rest, mut text) = (micros, String::new());
+    for (unit, scale) in UNITS.iter().rev() {
+        if rest >= *scale {
+            text += &format!("{}{unit}", rest / scale);
+            rest %= scale;
+        }
+    }
+    if text.is_empty() { "0s".into() } else { text }
+}
+
 /// The sum of the parts of `rest`, the unsigned part of `text`.
 fn total(text: &str, rest: &str) -> Result<i64> {
     let mut rest = rest.trim();

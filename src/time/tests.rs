@@ -137,6 +137,13 @@ fn epoch_numbers() {
     assert_eq!(TimeFormat::Auto.read_bytes(b"2024-01-01T00:00Z"), Some(Reading::Instant(1_704_067_200_000_000)));
 }
 
+proptest! {
+    #[test]
+    fn durations_read_back(micros in prop_oneof![0..i64::MAX, 0i64..10_000_000]) {
+        prop_assert_eq!(parse_duration(&format_duration(micros)).unwrap(), micros);
+    }
+}
+
 #[test]
 fn durations() {
     let ok = |text| parse_duration(text).unwrap();

@@ -108,6 +108,15 @@ pub struct Replay {
     #[arg(long, value_name = "D", conflicts_with_all = ["window", "slide", "offset"], help_heading = "Query")]
     pub session: Option<String>,
 
+    /// Hand windows out as the input goes on: a window closes once a time that much after its end was seen, and records
+    /// that come later are late for it [default: read everything first, nothing is late]
+    #[arg(long, value_name = "D", help_heading = "Query")]
+    pub lateness: Option<String>,
+
+    /// Set aside records whose time is further ahead of the greatest one before them
+    #[arg(long, value_name = "D", help_heading = "Query")]
+    pub max_ahead: Option<String>,
+
     /// Aggregates: count, count(x), count_if(EXPR), sum(x), avg(x), min(x), max(x), stddev(x), var(x), first(x), last(x),
     /// distinct(x), approx_distinct(x), p50(x), p90(x), p99(x), quantile(x, 0.75), each with `as NAME` [default: count]
     #[arg(long, value_name = "LIST", help_heading = "Query")]

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use windrow::query::{Agg, Query, Rows, Session, Window};
 use windrow::sink::{OutputFormat, Target};
-use windrow::time::{TimeFormat, Timestamp};
+use windrow::time::{TimeFormat, Timestamp, format_duration, parse_duration};
 use windrow::{Error, Result, sink};
 
 /// Runs the command.
@@ -39,6 +39,7 @@ pub fn run(args: Replay) -> Result<()> {
         bad_lines.finish()?;
     }
     report_bad(&args, &rows);
+    report_late(&args, &rows);
     if let Some(path) = &args.stats {
         let json = stats::json(&rows.statistics(), summary.checksum, start.elapsed().as_secs_f64(), rows.threads());
         if path == Path::new("-") {
@@ -73,6 +74,12 @@ fn query(args: &Replay, bad_lines: Option<&BadLines>) -> Result<Query> {
     }
     if let Some(gap) = &args.session {
         query = query.session(Session::parse(gap)?);
+    }
+    if let Some(bound) = &args.lateness {
+        query = query.lateness(distance("--lateness", bound)?);
+    }
+    if let Some(most) = &args.max_ahead {
+        query = query.max_ahead(distance("--max-ahead", most)?);
     }
     for list in &args.agg {
         for aggregate in Agg::parse_list(list)? {
@@ -119,6 +126,11 @@ fn query(args: &Replay, bad_lines: Option<&BadLines>) -> Result<Query> {
     Ok(query)
 }
 
+/// A duration of a flag, microseconds.
+fn distance(flag: &str, text: &str) -> Result<i64> {
+    parse_duration(text).map_err(|e| Error::usage(format!("{flag}: {e}")))
+}
+
 /// A time of day on the clock of `--timezone`, or an instant.
 fn instant(args: &Replay, flag: &str, text: &Option<String>) -> Result<Option<Timestamp>> {
     let Some(text) = text else { return Ok(None) };
@@ -159,6 +171,26 @@ impl BadLines {
     fn finish(&self) -> Result<()> {
         let mut writer = self.writer.lock().map_err(|_| Error::output("was abandoned").in_file(&self.path))?;
         writer.flush().map_err(|e| Error::output("cannot be written").in_file(&self.path).because(e))
+    }
+}
+
+/// Says on standard error how many records came too late or were too far ahead, and what would have kept them.
+fn report_late(args: &Replay, rows: &Rows) {
+    let statistics = rows.statistics();
+    let ledger = &statistics.ledger;
+    if args.quiet || ledger.late + ledger.ahead == 0 {
+        return;
+    }
+    if ledger.late > 0 {
+        let disorder = format_duration(statistics.max_disorder_us as i64);
+        say(format_args!(
+            "windrow: {} of {} records came after all their windows had closed and were dropped; the largest disorder is \
+             {disorder}: --lateness {disorder} would have kept them all\n",
+            ledger.late, ledger.read
+        ));
+    }
+    if ledger.ahead > 0 {
+        say(format_args!("windrow: {} of {} records were too far ahead and set aside\n", ledger.ahead, ledger.read));
     }
 }
 

@@ -230,7 +230,7 @@ impl Column for SetTable {
     fn store(&mut self, at: &[u32], other: &dyn Column, range: Range<usize>) {
         let sets = Self::sets(other);
         for (group, cell) in at.iter().zip(range) {
-            self.distinct[*group as usize] = sets.get(cell).len() as u32;
+            self.set(*group, sets.get(cell).len() as u32);
         }
     }
 

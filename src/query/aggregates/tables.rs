@@ -87,8 +87,8 @@ impl Joined for Columns {
 pub(crate) enum Table {
     /// The state of everything in the window.
     Inverse(Box<dyn Column>),
-    /// The state is `suffix ⊕ front`.
-    Suffix { suffix: Box<dyn Column>, front: Box<dyn Column> },
+    /// The state is `suffix ⊕ front`, or `suffix ⊕ shown` while there are late cells: `shown` is `front ⊕ late`.
+    Suffix { suffix: Box<dyn Column>, front: Box<dyn Column>, shown: Option<Box<dyn Column>> },
 }
 
 impl Table {
@@ -96,7 +96,7 @@ impl Table {
     pub(crate) fn parts(&self) -> (&dyn Column, Option<&dyn Column>) {
         match self {
             Table::Inverse(column) => (&**column, None),
-            Table::Suffix { suffix, front } => (&**suffix, Some(&**front)),
+            Table::Suffix { suffix, front, shown } => (&**suffix, Some(&**shown.as_ref().unwrap_or(front))),
         }
     }
 }
@@ -104,16 +104,18 @@ impl Table {
 /// The table of a window, one [`Table`] per primitive column.
 pub(crate) struct ColumnTables {
     tables: Vec<Table>,
+    groups: usize,
+    slides: bool,
 }
 
 impl ColumnTables {
     /// Empty tables for the kinds of `columns`. Without `slides`, a window is folded anew each time and needs no suffixes.
     pub(crate) fn new(columns: &Columns, slides: bool) -> Self {
         let table = |c: &dyn Column| match c.sliding() {
-            Sliding::Suffix if slides => Table::Suffix { suffix: c.table(), front: c.table() },
+            Sliding::Suffix if slides => Table::Suffix { suffix: c.table(), front: c.table(), shown: None },
             _ => Table::Inverse(c.table()),
         };
-        ColumnTables { tables: columns.columns.iter().map(|c| table(&**c)).collect() }
+        ColumnTables { tables: columns.columns.iter().map(|c| table(&**c)).collect(), groups: 0, slides }
     }
 
     /// The table of primitive column `i`.
@@ -123,9 +125,11 @@ impl ColumnTables {
 
     /// Bytes of memory held.
     pub(crate) fn bytes(&self) -> usize {
-        let bytes = |t: &Table| {
-            let (a, b) = t.parts();
-            a.bytes() + b.map_or(0, |b| b.bytes())
+        let bytes = |t: &Table| match t {
+            Table::Inverse(column) => column.bytes(),
+            Table::Suffix { suffix, front, shown } => {
+                suffix.bytes() + front.bytes() + shown.as_ref().map_or(0, |shown| shown.bytes())
+            }
         };
         self.tables.iter().map(bytes).sum()
     }
@@ -133,13 +137,14 @@ impl ColumnTables {
 
 impl WindowTable<Columns> for ColumnTables {
     fn prepare(&mut self, groups: usize, logs: &[Log<Columns>]) {
+        self.groups = groups;
         for (i, table) in self.tables.iter_mut().enumerate() {
             match table {
                 Table::Inverse(column) => {
                     logs.iter().for_each(|log| column.admit(&*log.states.columns[i]));
                     column.grow(groups);
                 }
-                Table::Suffix { suffix, front } => {
+                Table::Suffix { suffix, front, .. } => {
                     suffix.grow(groups);
                     front.grow(groups);
                 }
@@ -171,7 +176,7 @@ impl WindowTable<Columns> for ColumnTables {
         for table in &mut self.tables {
             match table {
                 Table::Inverse(column) => column.reset(ids),
-                Table::Suffix { suffix, front } => {
+                Table::Suffix { suffix, front, .. } => {
                     suffix.reset(ids);
                     front.reset(ids);
                 }
@@ -183,7 +188,7 @@ impl WindowTable<Columns> for ColumnTables {
         for (table, cells) in self.tables.iter_mut().zip(&cells.columns) {
             match table {
                 Table::Inverse(column) => column.store(ids, &**cells, range.clone()),
-                Table::Suffix { suffix, front } => {
+                Table::Suffix { suffix, front, .. } => {
                     suffix.reset(ids);
                     front.store(ids, &**cells, range.clone());
                 }
@@ -191,9 +196,42 @@ impl WindowTable<Columns> for ColumnTables {
         }
     }
 
+    fn late(&mut self, logs: &[Log<Columns>], came: &[Run], left: &[Run], late: &[Run]) {
+        let groups = self.groups;
+        for (i, table) in self.tables.iter_mut().enumerate() {
+            let cells = |run: &Run| {
+                let log = &logs[run.log as usize];
+                (&log.ids[run.range()], &*log.states.columns[i], run.range())
+            };
+            match table {
+                Table::Inverse(column) => {
+                    // Tables that are folded anew for every window were reset.
+                    for (ids, states, range) in left.iter().filter(|_| self.slides).map(cells) {
+                        column.retract(ids, states, range);
+                    }
+                    for (ids, states, range) in came.iter().map(cells) {
+                        column.fold(ids, states, range);
+                    }
+                }
+                Table::Suffix { shown, .. } if late.is_empty() => *shown = None,
+                Table::Suffix { front, shown, .. } => {
+                    // Late cells can be taken neither out of `front` nor out of what was turned: they are few, and are
+                    // folded again for every window.
+                    let shown = shown.get_or_insert_with(|| front.table());
+                    shown.grow(groups);
+                    let all: Vec<u32> = (0..groups as u32).collect();
+                    shown.store(&all, &**front, 0..groups);
+                    for (ids, states, range) in late.iter().map(cells) {
+                        shown.fold(ids, states, range);
+                    }
+                }
+            }
+        }
+    }
+
     fn turn(&mut self, logs: &mut [Log<Columns>], entered: &[Run], stay: usize) {
         for (i, table) in self.tables.iter_mut().enumerate() {
-            if let Table::Suffix { suffix, front } = table {
+            if let Table::Suffix { suffix, front, .. } = table {
                 for run in entered {
                     front.reset(&logs[run.log as usize].ids[run.range()]);
                 }

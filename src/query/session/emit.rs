@@ -1,17 +1,20 @@
 //! From the sessions of all partitions to rows: by end, then start, then the hash of the key.
 //!
-//! Every partition closes and sorts its own sessions. A block of rows is cut at places in the order of all of them, such
+//! Every partition takes out and sorts its own sessions, those that the watermark has closed or, at the end, all. A block of rows is cut at places in the order of all of them, such
 //! that no partition has more than its share between two; partitions finish their part of the block, which stands to them
 //! as one tumbling window whose groups are the sessions; then the parts of each cut, sorted runs, are merged and their
 //! columns interleaved.
 
-use crate::core::panes::{Log, SealedPanes};
+use crate::core::groups::{GroupId, Groups};
+use crate::core::panes::Log;
+use crate::core::sealed::SealedPanes;
 use crate::core::session::Span;
 use crate::core::slide::{Engine, Slider};
 use crate::core::window::WindowSpec;
+use crate::hash::NULL_HASH;
 use crate::memory::Lease;
 use crate::query::aggregates::{ColumnTables, Columns};
-use crate::query::emit::{BLOCK_ROWS, batch, inner_schema, joined, pick_keys, ranked};
+use crate::query::emit::{BLOCK_ROWS, batch, inner_schema, pick_keys, together};
 use crate::query::finish::{OutputColumn, finish};
 use crate::query::keys::KeyRows;
 use crate::query::plan::Plan;
@@ -29,9 +32,9 @@ use std::sync::Arc;
 /// Into how many batches a block is cut: small enough that sorting one stays in the cache.
 const BATCHES: usize = 8;
 
-/// One partition, closed.
+/// Sessions of one partition that are closed.
 struct Part {
-    /// Span and rank of the key, in the order of the output.
+    /// Span and number of the key, in the order of the output.
     sessions: Vec<(Span, u32)>,
     panes: SealedPanes<Columns>,
     slider: Slider<ColumnTables>,
@@ -40,71 +43,72 @@ struct Part {
     /// The sessions of the block that is being made.
     block: Range<usize>,
     columns: Vec<OutputColumn>,
+    /// Gives the memory of all this back.
     _lease: Lease,
 }
 
-/// Everything that is left to do after the last record.
+/// Sessions on their way out.
 pub(crate) struct SessionEmitter {
     plan: Arc<Plan>,
     gap: i64,
     parts: Vec<Part>,
     /// Sessions that a partition has in a block at most.
     share: usize,
-    /// How many sessions there are, and how many have been handed out.
+    /// How many sessions were closed, and how many have been handed out.
     total: u64,
     done: u64,
+    /// Blocks since sessions were last closed.
     blocks: i64,
     /// Each key field over the keys of all partitions, in the order of the output.
     keys: Vec<ArrayRef>,
     schema: SchemaRef,
-    pub(crate) live_keys: u64,
+    pub(super) live_keys: u64,
 }
 
 impl SessionEmitter {
-    /// Closes the sessions of partitions, whose order is that of their hashes. Runs on the current rayon pool.
-    pub(super) fn new<K: KeyRows>(plan: Arc<Plan>, gap: i64, partitions: Vec<Partition<K>>) -> Result<Self> {
-        let types: Vec<DataType> = plan.keys.iter().map(|k| k.data_type.clone()).collect();
-        let share = (BLOCK_ROWS / partitions.len().max(1)).next_multiple_of(BATCHES).max(BATCHES);
-        let closed: Vec<(usize, Vec<ArrayRef>, Part)> = partitions
-            .into_par_iter()
-            .map(|partition| {
-                let (groups, sessions, mut lease) = partition.into_sessions();
-                let (keys, rank) = ranked::<K>(&groups, &types)?;
-                let live = groups.len();
-                drop(groups);
-                let rank = |id: u32| rank[id as usize];
-                let Some(mut sessions) = sessions else {
-                    return Err(Error::input("a partition of sessions has none"));
-                };
-                let closed = sessions.close(i64::MAX, Timestamp::MAX.micros(), |a, b| rank(a).cmp(&rank(b)));
-                drop(sessions);
-                let sessions: Vec<(Span, u32)> =
-                    closed.sessions.into_iter().map(|(span, id)| (span, rank(id))).collect();
-                let table = ColumnTables::new(&closed.states, false);
-                let log = Log { ids: vec![0; sessions.len()], rows: closed.rows, states: closed.states };
-                let panes = SealedPanes::new(log);
-                let groups = share.min(sessions.len());
-                let slider = Slider::new(WindowSpec::global(), Engine::Incremental, table, groups, &panes);
-                let own = sessions.capacity() * size_of::<(Span, u32)>();
-                lease.resize(own + panes.bytes() + slider.bytes() + slider.table().bytes())?;
-                let columns = plan.outputs.iter().map(OutputColumn::new).collect();
-                Ok((live, keys, Part { sessions, panes, slider, base: 0, block: 0..0, columns, _lease: lease }))
-            })
+    /// Without any session yet.
+    pub(super) fn new(plan: Arc<Plan>, gap: i64) -> Self {
+        let schema = inner_schema(&plan);
+        SessionEmitter {
+            plan,
+            gap,
+            parts: Vec::new(),
+            share: 0,
+            total: 0,
+            done: 0,
+            blocks: 0,
+            keys: Vec::new(),
+            schema,
+            live_keys: 0,
+        }
+    }
+
+    /// Takes over the sessions that `watermark` has closed, or all at the end of the input, from partitions whose order is
+    /// that of their hashes. Those closed before must have been handed out. Runs on the current rayon pool.
+    pub(super) fn close<K: KeyRows>(&mut self, watermark: Option<i64>, partitions: &mut [Partition<K>]) -> Result<()> {
+        let live: u64 = partitions.iter().map(|partition| partition.groups.len() as u64).sum();
+        self.live_keys = self.live_keys.max(live);
+        self.share = (BLOCK_ROWS / partitions.len().max(1)).next_multiple_of(BATCHES).max(BATCHES);
+        self.blocks = 0;
+        self.parts.clear();
+        let (plan, share) = (&*self.plan, self.share);
+        let closed: Vec<(Vec<ArrayRef>, Part)> = partitions
+            .par_iter_mut()
+            .map(|partition| Part::take(plan, share, watermark, partition))
             .collect::<Result<_>>()?;
-        let (mut parts, mut keys) = (Vec::with_capacity(closed.len()), vec![Vec::new(); plan.keys.len()]);
-        let (mut live_keys, mut total) = (0, 0);
-        for (live, arrays, mut part) in closed {
-            part.base = live_keys as u32;
-            live_keys += live as u64;
-            total += part.sessions.len() as u64;
-            parts.push(part);
+        let mut keys = vec![Vec::new(); plan.keys.len()];
+        let mut base = 0;
+        for (arrays, mut part) in closed {
+            part.base = base;
+            self.total += part.sessions.len() as u64;
+            self.parts.push(part);
+            base += arrays.first().map_or(0, |keys| keys.len() as u32);
             for (all, array) in keys.iter_mut().zip(arrays) {
                 all.push(array);
             }
         }
-        let keys = joined(&plan, &keys)?;
-        let schema = inner_schema(&plan);
-        Ok(SessionEmitter { plan, gap, parts, share, total, done: 0, blocks: 0, keys, schema, live_keys })
+        self.keys = together(plan, &keys)?;
+        Ok(())
     }
 
     /// Sessions in all, and how many have been handed out.
@@ -211,6 +215,48 @@ fn end(span: Span, gap: i64) -> i64 {
 }
 
 impl Part {
+    /// Takes the sessions that are closed from `partition`; returns the fields of their keys, too.
+    fn take<K: KeyRows>(
+        plan: &Plan,
+        share: usize,
+        watermark: Option<i64>,
+        partition: &mut Partition<K>,
+    ) -> Result<(Vec<ArrayRef>, Part)> {
+        let mut lease = partition.budget().lease("the sessions that have closed");
+        let Some(closed) = partition.close_sessions(watermark) else {
+            return Err(Error::input("a query over sessions has none"));
+        };
+        // The keys in the order of their hashes, and the number of each.
+        let groups = &partition.groups;
+        let mut numbers = vec![u32::MAX; groups.capacity()];
+        let (store, hashes) = (groups.keys(), groups.hashes());
+        let hash = |id: GroupId| hashes[id as usize];
+        let ids = closed.sessions.iter().map(|session| session.1);
+        let new = ids.filter(|id| std::mem::replace(&mut numbers[*id as usize], 0) != 0);
+        let mut order: Vec<(u64, GroupId)> = new.map(|id| (hash(id), id)).collect();
+        order.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| K::compare(store, a.1, b.1)));
+        let ids: Vec<GroupId> = order.into_iter().map(|(_, id)| id).collect();
+        ids.iter().zip(0..).for_each(|(id, number)| numbers[*id as usize] = number);
+        let types: Vec<DataType> = plan.keys.iter().map(|k| k.data_type.clone()).collect();
+        let keys = K::arrays(store, &|id| hash(id) == NULL_HASH, &ids, &types)?;
+        match watermark {
+            Some(_) => closed.gone.iter().for_each(|id| partition.groups.free(*id)),
+            None => partition.groups = Groups::new(K::Store::default()),
+        }
+        let number = |(span, id): (Span, GroupId)| (span, numbers[id as usize]);
+        let sessions: Vec<(Span, u32)> = closed.sessions.into_iter().map(number).collect();
+        let table = ColumnTables::new(&closed.states, false);
+        let log = Log { ids: vec![0; sessions.len()], rows: closed.rows, states: closed.states };
+        let panes = SealedPanes::of(log);
+        let most = share.min(sessions.len());
+        let slider = Slider::new(WindowSpec::global(), Engine::Incremental, table, most, &panes);
+        partition.lease()?;
+        let own = sessions.capacity() * size_of::<(Span, u32)>();
+        lease.resize(own + panes.bytes() + slider.bytes() + slider.table().bytes())?;
+        let columns = plan.outputs.iter().map(OutputColumn::new).collect();
+        Ok((keys, Part { sessions, panes, slider, base: 0, block: 0..0, columns, _lease: lease }))
+    }
+
     /// Fills the columns with the sessions of `block`, which becomes that window.
     fn fill(&mut self, plan: &Plan, number: i64) -> Result<()> {
         if self.block.is_empty() {

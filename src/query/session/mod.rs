@@ -66,7 +66,9 @@ pub(crate) struct SessionSpec {
 
 impl SessionSpec {
     pub(crate) fn new(session: Session, options: &Options) -> SessionSpec {
-        SessionSpec { gap: session.0, swept: options.naive || options.engine == Engine::Remerge }
+        // Only what reads everything first can sweep at the end.
+        let reference = options.naive || options.engine == Engine::Remerge;
+        SessionSpec { gap: session.0, swept: reference && options.lateness.is_none() }
     }
 
     /// The sessions of one partition, none yet.
@@ -85,8 +87,38 @@ impl Emission {
     /// Of partitions whose order is that of their hashes. Runs on the current rayon pool.
     pub(crate) fn new<K: KeyRows>(plan: Arc<Plan>, engine: Engine, partitions: Vec<Partition<K>>) -> Result<Self> {
         match plan.session {
-            Some(spec) => SessionEmitter::new(plan, spec.gap, partitions).map(Emission::Sessions),
+            Some(_) => {
+                let mut partitions = partitions;
+                let mut emission = Emission::streaming(plan);
+                emission.close(None, &mut partitions)?;
+                Ok(emission)
+            }
             None => Emitter::new(plan, engine, partitions).map(Emission::Windows),
+        }
+    }
+
+    /// Without any window or session yet: those that have closed come by [`close`](Self::close).
+    pub(crate) fn streaming(plan: Arc<Plan>) -> Self {
+        match plan.session {
+            Some(spec) => Emission::Sessions(SessionEmitter::new(plan, spec.gap)),
+            None => Emission::Windows(Emitter::streaming(plan)),
+        }
+    }
+
+    /// Takes over what has closed by `watermark`, or everything at the end of the input. What was closed before must have
+    /// been handed out and [released](Self::release).
+    pub(crate) fn close<K: KeyRows>(&mut self, watermark: Option<i64>, partitions: &mut [Partition<K>]) -> Result<()> {
+        match self {
+            Emission::Windows(emitter) => emitter.close(watermark, partitions),
+            Emission::Sessions(emitter) => emitter.close(watermark, partitions),
+        }
+    }
+
+    /// Lets go of what only windows needed that have been handed out.
+    pub(crate) fn release<K: KeyRows>(&mut self, partitions: &mut [Partition<K>]) -> Result<()> {
+        match self {
+            Emission::Windows(emitter) => emitter.release(partitions),
+            Emission::Sessions(_) => Ok(()),
         }
     }
 

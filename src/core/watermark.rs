@@ -1,0 +1,157 @@
+//! The stream's own clock: how far it has come, and which records came too late or too far ahead for it.
+//!
+//! The watermark before a record is the greatest time of the records before it, less the lateness bound; it never
+//! falls. A window is closed for a record when its end is not after that watermark. The clock judges record by record
+//! in the order of the input, so that nothing depends on how the input is cut or on which thread decodes it.
+//!
+//! Cost: one pass of comparisons. A record whose time is not before the watermark has all its windows open, and in most
+//! streams that is every record: then nothing is written down and nobody looks at the records a second time.
+
+/// A longer bound is taken for this one, which no two valid times are apart: windows before it fit 64 bits.
+const LONGEST: i64 = 4_000_000 * 86_400_000_000;
+
+/// Stands for the watermark of a record that is set aside as too far ahead.
+pub const AHEAD: i64 = i64::MAX;
+
+/// See the module. All times and distances in microseconds.
+#[derive(Debug, Clone)]
+pub struct Clock {
+    bound: i64,
+    max_ahead: Option<i64>,
+    greatest: Option<i64>,
+    disorder: i64,
+}
+
+impl Clock {
+    /// A clock at rest: records may be `bound` late, and `max_ahead` ahead of the greatest time before them.
+    pub fn new(bound: i64, max_ahead: Option<i64>) -> Clock {
+        Clock { bound: bound.min(LONGEST), max_ahead, greatest: None, disorder: 0 }
+    }
+
+    /// The watermark; the least integer before the first record.
+    pub fn watermark(&self) -> i64 {
+        self.greatest.map_or(i64::MIN, |greatest| greatest - self.bound)
+    }
+
+    /// The greatest distance of a record below the greatest time before it.
+    pub fn disorder(&self) -> i64 {
+        self.disorder
+    }
+
+    /// Whether in-order records, or nearly so, would all be on time: the greatest distance of one below a greater one
+    /// before it among them is `disorder`.
+    pub fn allows(&self, disorder: i64) -> bool {
+        disorder <= self.bound
+    }
+
+    /// Takes the next records, of which only the least and the greatest time and the disorder among them are known, if that
+    /// is enough to tell that all are on time.
+    pub fn pass(&mut self, least: i64, greatest: i64, disorder: i64) -> bool {
+        let before = self.greatest.unwrap_or(least);
+        let disorder = disorder.max(before.saturating_sub(least));
+        let on_time =
+            self.allows(disorder) && self.max_ahead.is_none_or(|most| greatest.saturating_sub(before) <= most);
+        if on_time {
+            self.greatest = Some(before.max(greatest));
+            self.disorder = self.disorder.max(disorder);
+        }
+        on_time
+    }
+
+    /// Takes the next records. Returns the watermark before each of them, or [`AHEAD`], if one of them may have a closed
+    /// window or is ahead.
+    pub fn judge(&mut self, times: &[i64]) -> Option<Vec<i64>> {
+        let mut greatest = match (self.greatest, times.first()) {
+            (Some(greatest), _) => greatest,
+            (None, Some(first)) => *first,
+            (None, None) => return None,
+        };
+        let (mut back, mut forth) = (0, 0);
+        for ts in times {
+            forth = forth.max(ts.saturating_sub(greatest));
+            greatest = greatest.max(*ts);
+            back = back.max(greatest.saturating_sub(*ts));
+        }
+        // What `greatest` is while the very first record is judged makes no difference: it is never late nor ahead.
+        if back <= self.bound && self.max_ahead.is_none_or(|most| forth <= most) {
+            self.greatest = Some(greatest);
+            self.disorder = self.disorder.max(back);
+            return None;
+        }
+        Some(self.marks(times))
+    }
+
+    fn marks(&mut self, times: &[i64]) -> Vec<i64> {
+        let mut marks = Vec::with_capacity(times.len());
+        for ts in times {
+            if let (Some(most), Some(greatest)) = (self.max_ahead, self.greatest)
+                && ts.saturating_sub(greatest) > most
+            {
+                marks.push(AHEAD);
+                continue;
+            }
+            marks.push(self.watermark());
+            let greatest = self.greatest.map_or(*ts, |greatest| greatest.max(*ts));
+            self.disorder = self.disorder.max(greatest.saturating_sub(*ts));
+            self.greatest = Some(greatest);
+        }
+        marks
+    }
+}
+
+/// The greatest distance of a time below one before it.
+pub fn disorder(times: &[i64]) -> i64 {
+    let (mut greatest, mut back) = (i64::MIN, 0);
+    for ts in times {
+        greatest = greatest.max(*ts);
+        back = back.max(greatest.saturating_sub(*ts));
+    }
+    back
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// The twin looks at all records before; the cut into blocks changes nothing.
+        #[test]
+        fn judges_by_the_records_before(
+            times in prop::collection::vec(-50i64..50, 0..60), bound in 0i64..30, ahead in prop::option::of(0i64..40),
+            cut in 1usize..9,
+        ) {
+            let mut clock = Clock::new(bound, ahead);
+            let mut ours = Vec::new();
+            for (i, block) in times.chunks(cut).enumerate() {
+                let (least, greatest) = (*block.iter().min().unwrap(), *block.iter().max().unwrap());
+                if i % 2 == 0 && clock.pass(least, greatest, disorder(block)) {
+                    ours.extend(block.iter().map(|_| None));
+                    continue;
+                }
+                match clock.judge(block) {
+                    Some(marks) => ours.extend(marks.into_iter().map(Some)),
+                    None => ours.extend(block.iter().map(|_| None)),
+                }
+            }
+            let (mut kept, mut disorder): (Vec<i64>, i64) = (Vec::new(), 0);
+            for (ts, mark) in times.iter().zip(ours) {
+                let greatest = kept.iter().max();
+                if ahead.zip(greatest).is_some_and(|(most, greatest)| ts - greatest > most) {
+                    prop_assert_eq!(mark, Some(AHEAD));
+                    continue;
+                }
+                let watermark = greatest.map_or(i64::MIN, |greatest| greatest - bound);
+                match mark {
+                    Some(mark) => prop_assert_eq!(mark, watermark),
+                    // A window that holds the instant ends after it.
+                    None => prop_assert!(watermark < ts + 1),
+                }
+                disorder = disorder.max(greatest.map_or(0, |greatest| greatest - ts));
+                kept.push(*ts);
+            }
+            prop_assert_eq!(clock.disorder(), disorder);
+            prop_assert_eq!(clock.watermark(), kept.iter().max().map_or(i64::MIN, |greatest| greatest - bound));
+        }
+    }
+}
