@@ -6,6 +6,7 @@
 use super::groups::GroupId;
 use super::panes::{Log, PaneKey, Run, States};
 use super::window::{PaneIndex, WindowIndex};
+use std::ops::Range;
 
 /// Panes that no record can join any more.
 #[derive(Debug)]
@@ -36,6 +37,17 @@ impl<S: States> SealedPanes<S> {
         }
         late.sort_by_key(|(key, _)| (key.from, key.pane));
         SealedPanes { logs, panes, late }
+    }
+
+    /// Cells that are to be given panes, by [`push`](Self::push).
+    pub fn of(log: Log<S>) -> Self {
+        SealedPanes { logs: vec![log], panes: Vec::new(), late: Vec::new() }
+    }
+
+    /// Makes cells of the one log pane `pane`, which is later than the others; their groups are from now on `ids`.
+    pub fn push(&mut self, pane: PaneIndex, cells: Range<usize>, ids: &[GroupId]) {
+        self.logs[0].ids[cells.clone()].copy_from_slice(ids);
+        self.panes.push((pane, Run { log: 0, start: cells.start as u32, end: cells.end as u32 }));
     }
 
     /// Appends panes that were closed later.

@@ -29,7 +29,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// Rows that a block of windows aims at.
-const BLOCK_ROWS: usize = if cfg!(test) { 16 } else { 128 << 10 };
+pub(super) const BLOCK_ROWS: usize = if cfg!(test) { 16 } else { 128 << 10 };
 /// Rows per partition from which a window is handed out without stitching.
 const DIRECT_ROWS: usize = if cfg!(test) { 4 } else { 4 << 10 };
 
@@ -436,7 +436,7 @@ impl Sealed {
     }
 }
 
-fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+pub(super) fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new_with_options(
         schema.clone(),
         columns,
@@ -445,7 +445,7 @@ fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<Reco
 }
 
 /// Each key field over all partitions, in the form in which it is printed.
-fn together(plan: &Plan, keys: &[Vec<ArrayRef>]) -> Result<Vec<ArrayRef>> {
+pub(super) fn together(plan: &Plan, keys: &[Vec<ArrayRef>]) -> Result<Vec<ArrayRef>> {
     keys.iter()
         .map(|arrays| {
             let refs: Vec<&dyn Array> = arrays.iter().map(|a| &**a).collect();
@@ -459,7 +459,7 @@ fn together(plan: &Plan, keys: &[Vec<ArrayRef>]) -> Result<Vec<ArrayRef>> {
 
 /// The plan's schema with text keys as dictionaries, so that a row's key is four bytes.
 pub(super) fn inner_schema(plan: &Plan) -> SchemaRef {
-    let bounds = if plan.window.is_some() { 2 } else { 0 };
+    let bounds = if plan.has_bounds() { 2 } else { 0 };
     let fields: Vec<Arc<Field>> = plan
         .schema
         .fields()
@@ -488,7 +488,7 @@ fn unmark(array: &ArrayRef) -> ArrayRef {
 }
 
 /// The key columns of the rows whose keys are number `at`.
-fn pick_keys(keys: &[ArrayRef], at: Vec<i32>) -> Result<Vec<ArrayRef>> {
+pub(super) fn pick_keys(keys: &[ArrayRef], at: Vec<i32>) -> Result<Vec<ArrayRef>> {
     let at = Int32Array::from(at);
     keys.iter()
         .map(|values| match values.data_type() {

@@ -4,12 +4,12 @@
 //! disordered the input. With one, blocks are judged in the order of the input before they are mapped, and windows leave
 //! in steps as the watermark passes, so that memory holds what is open.
 
-use super::emit::Emitter;
 use super::judge::Judge;
 use super::keys::{ByteRows, KeyRows, WordRows};
 use super::map::{Mapped, Marks, Partitioning, Piece, Scratch, map_block};
 use super::plan::Plan;
 use super::reduce::Partition;
+use super::session::Emission;
 use super::tally::Tally;
 use crate::core::slide::Engine;
 use crate::core::watermark::disorder;
@@ -123,7 +123,7 @@ struct Fold<K: KeyRows> {
     judge: Option<Judge>,
     partitions: Vec<Partition<K>>,
     tally: Tally,
-    emitter: Option<Emitter>,
+    emitter: Option<Emission>,
     /// The whole input has been read.
     finished: bool,
 }
@@ -249,12 +249,12 @@ impl<K: KeyRows> Fold<K> {
         if self.streams() {
             let watermark = self.judge.as_ref().map_or(i64::MIN, Judge::watermark);
             let watermark = (!self.finished).then_some(watermark);
-            let emitter = self.emitter.get_or_insert_with(|| Emitter::streaming(self.plan.clone()));
+            let emitter = self.emitter.get_or_insert_with(|| Emission::streaming(self.plan.clone()));
             return emitter.close(watermark, &mut self.partitions);
         }
         if self.finished {
             let partitions = std::mem::take(&mut self.partitions);
-            self.emitter = Some(Emitter::new(self.plan.clone(), self.context.engine, partitions)?);
+            self.emitter = Some(Emission::new(self.plan.clone(), self.context.engine, partitions)?);
         }
         Ok(())
     }
@@ -283,7 +283,7 @@ impl<K: KeyRows> Run for Fold<K> {
             statistics.max_disorder_us = judge.disorder() as u64;
         }
         if let Some(emitter) = &self.emitter {
-            statistics.keys = emitter.live_keys;
+            statistics.keys = emitter.live_keys();
             statistics.windows = emitter.windows().0;
         }
         statistics
@@ -294,7 +294,7 @@ impl<K: KeyRows> Run for Fold<K> {
     }
 
     fn windows(&self) -> (u64, u64) {
-        self.emitter.as_ref().map_or((0, 0), Emitter::windows)
+        self.emitter.as_ref().map_or((0, 0), Emission::windows)
     }
 }
 
@@ -347,19 +347,27 @@ impl<K: KeyRows> Reducer<'_, K> {
         let partitions = &mut *self.partitions;
         for block in &blocks {
             self.tally.block(block);
-            if let Some(sink) = late_sink {
-                block.set_aside.iter().try_for_each(|record| sink(record))?;
-            }
             // The first block has decided how many partitions there are.
             while partitions.len() < block.partitions() {
                 partitions.push(Partition::new(self.plan, self.budget.lease("the keys and panes of a partition")));
             }
         }
         let plan = self.plan;
-        partitions
-            .par_iter_mut()
-            .enumerate()
-            .try_for_each(|(p, partition)| blocks.iter().try_for_each(|block| partition.take(plan, p, block)))
+        partitions.par_iter_mut().enumerate().try_for_each(|(p, partition)| {
+            blocks.iter().enumerate().try_for_each(|(number, block)| partition.take(plan, p, number, block))
+        })?;
+        let late: Vec<(usize, usize)> = partitions.iter_mut().flat_map(Partition::take_late).collect();
+        self.tally.late(late.len() as u64);
+        if let Some(sink) = late_sink {
+            let of_sessions =
+                late.iter().filter_map(|(block, cell)| Some((*block, blocks[*block].doubtful.get(cell)?)));
+            let of_windows =
+                blocks.iter().enumerate().flat_map(|(n, block)| block.set_aside.iter().map(move |r| (n, r)));
+            let mut records: Vec<_> = of_sessions.chain(of_windows).collect();
+            records.sort_by_key(|(block, (number, _))| (*block, *number));
+            records.into_iter().try_for_each(|(_, (_, record))| sink(record))?;
+        }
+        Ok(())
     }
 
     /// The watermarks that the records of a block came under.
@@ -396,6 +404,9 @@ impl<K: KeyRows> Reducer<'_, K> {
 
     /// Whether the cells of windows that have closed are many, also against the others, which stay and are moved.
     fn is_step(&self) -> bool {
+        if self.plan.session.is_some() {
+            return self.partitions.iter().map(Partition::new_sessions).sum::<usize>() >= STEP_CELLS;
+        }
         let (Some(judge), Some(spec)) = (&self.judge, self.plan.window) else { return false };
         let watermark = judge.watermark();
         // Before anything is known, and at the end, when everything is closed anyway.

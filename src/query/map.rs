@@ -13,11 +13,13 @@ use super::keys::{KeyBatch, KeyRows};
 use super::marked::Marked;
 use super::pane_column::PaneColumn;
 use super::plan::Plan;
+use super::session::number_sessions;
 use crate::core::PaneKey;
 use crate::core::States;
 use crate::core::counts::Counts;
 use crate::core::dictionary::Dictionary;
 use crate::core::partition::{counting_sort, partition_of};
+use crate::core::session::Span;
 use crate::core::watermark::AHEAD;
 use crate::metrics::Ledger;
 use crate::{Error, Result};
@@ -26,6 +28,7 @@ use arrow_buffer::{Buffer, ScalarBuffer};
 use arrow_select::filter::filter;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
@@ -45,6 +48,17 @@ pub(crate) struct Text {
     pub(crate) data: Buffer,
     /// The first byte of each record, and one past its last.
     pub(crate) places: Vec<(usize, usize)>,
+}
+
+/// A record of a block as it is written when it is left out: its number in the block, and its bytes.
+pub(crate) type Record = (u64, Vec<u8>);
+
+impl Text {
+    /// Record number `row` of the piece.
+    pub(super) fn record(&self, row: usize) -> &[u8] {
+        let (start, end) = self.places[row];
+        &self.data[start..end]
+    }
 }
 
 impl Piece {
@@ -76,11 +90,17 @@ pub(crate) struct Mapped<K> {
     /// Segments in the order of (partition, pane); those of partition p are `segment_offsets[p]..segment_offsets[p + 1]`.
     pub(crate) segments: Vec<Segment>,
     pub(crate) segment_offsets: Vec<u32>,
+    /// Of a query with sessions: the times of each cell and, unless all of the block are on time, the watermark before it.
+    pub(crate) spans: Vec<Span>,
+    pub(crate) marks: Vec<i64>,
+    /// Of a query with sessions, if late records are wanted: those that are late unless a session is open for them, by
+    /// their cell.
+    pub(crate) doubtful: HashMap<usize, Record>,
     pub(crate) rows: Counts,
     pub(crate) states: Columns,
     pub(crate) ledger: Ledger,
-    /// The records that were late or ahead, if they are wanted.
-    pub(crate) set_aside: Vec<Vec<u8>>,
+    /// The records that were late or ahead, if they are wanted, in the order of the input.
+    pub(crate) set_aside: Vec<Record>,
     /// Least and greatest time, if any record had one, and the largest step back inside the block.
     pub(crate) times: Option<(i64, i64, u64)>,
 }
@@ -97,6 +117,8 @@ impl<K: KeyBatch> Mapped<K> {
             + self.hashes.capacity() * 8
             + self.cell_keys.as_ref().map_or(0, |k| k.capacity() * 4)
             + self.segments.capacity() * size_of::<Segment>()
+            + self.spans.capacity() * size_of::<Span>()
+            + self.marks.capacity() * 8
             + self.rows.bytes()
             + self.states.bytes()
     }
@@ -108,6 +130,9 @@ pub(crate) struct Scratch<K> {
     keys: K,
     hashes: Vec<u64>,
     panes: PaneColumn,
+    /// For sessions: the time of each row, and the watermark before it if any row may be late.
+    times: Vec<i64>,
+    marks: Vec<i64>,
     /// Rows: the local key of each, then its cell.
     local: Vec<u32>,
     dictionary: Dictionary,
@@ -161,13 +186,16 @@ pub(crate) fn map_block<K: KeyRows>(
     scratch: &mut Scratch<K>,
 ) -> Result<Mapped<K>> {
     let mut ledger = Ledger::default();
-    let mut set_aside = Vec::new();
+    let (mut set_aside, mut doubtful) = (Vec::new(), Vec::new());
     scratch.keys.clear();
     scratch.hashes.clear();
     scratch.panes.clear();
+    scratch.times.clear();
+    scratch.marks.clear();
     let mut kept = Vec::with_capacity(pieces.len());
     let mut marks = marks.into_iter();
     for piece in pieces {
+        let first = ledger.read;
         ledger.read += piece.rows as u64;
         let marks = marks.next().flatten();
         if !piece.times.is_empty() {
@@ -179,7 +207,10 @@ pub(crate) fn map_block<K: KeyRows>(
                 let mut marked = Marked::new(marks);
                 let text = piece.text.clone();
                 let piece = keep(plan, piece, Some(&mut marked), scratch, &mut ledger)?;
-                set_aside.extend(marked.records(text.as_deref()));
+                let from = scratch.hashes.len();
+                let found = marked.doubtful(plan, &piece)?.into_iter();
+                doubtful.extend(found.map(|(row, (number, record))| (from + row, (first + number, record))));
+                set_aside.extend(marked.records(text.as_deref()).map(|(number, record)| (first + number, record)));
                 piece
             }
         };
@@ -191,6 +222,17 @@ pub(crate) fn map_block<K: KeyRows>(
     }
     ledger.used = scratch.hashes.len() as u64;
     let cells = Cells::of(plan, partitioning, scratch);
+    let (mut spans, mut marks) = (Vec::new(), Vec::new());
+    if plan.session.is_some() {
+        marks.resize(scratch.marks.len(), 0);
+        for (at, mark) in scratch.destination.iter().zip(&scratch.marks) {
+            marks[*at as usize] = *mark;
+        }
+        spans.resize(cells.count, Span::NONE);
+        for (at, ts) in scratch.destination.iter().zip(&scratch.times) {
+            spans[*at as usize].extend(Span::at(*ts));
+        }
+    }
     let mut rows = Counts::default();
     rows.grow(cells.count);
     rows.add(&scratch.destination, 1, |_| 1);
@@ -213,6 +255,9 @@ pub(crate) fn map_block<K: KeyRows>(
         cell_keys: cells.cell_keys,
         segments: cells.segments,
         segment_offsets: cells.segment_offsets,
+        spans,
+        marks,
+        doubtful: doubtful.into_iter().map(|(row, record)| (scratch.destination[row] as usize, record)).collect(),
         rows,
         states,
         ledger,
@@ -255,13 +300,23 @@ fn keep<K>(
         let mask = predicate.mask(&piece)?;
         select(&mut piece, &mut marked, mask, &mut ledger.filtered)?;
     }
+    if plan.has_bounds() && piece.times.len() != piece.rows {
+        return Err(Error::input("records without times reached a query that needs them"));
+    }
     let Some(spec) = plan.pane_spec() else {
+        if plan.session.is_some() {
+            if let Some(marked) = &marked {
+                scratch.marks.resize(scratch.times.len(), i64::MIN);
+                scratch.marks.extend_from_slice(&marked.marks);
+            }
+            scratch.times.extend_from_slice(&piece.times);
+            if !scratch.marks.is_empty() {
+                scratch.marks.resize(scratch.times.len(), i64::MIN);
+            }
+        }
         scratch.panes.extend_global(piece.rows);
         return Ok(piece);
     };
-    if piece.times.len() != piece.rows {
-        return Err(Error::input("records without times reached a query that needs them"));
-    }
     if spec.has_gaps() {
         let mask = piece.times.iter().map(|ts| Some(spec.is_inside(spec.pane_of(*ts).0))).collect();
         select(&mut piece, &mut marked, mask, &mut ledger.outside)?;
@@ -319,8 +374,8 @@ impl Cells {
         slots.clear();
         let panes = scratch.panes.number(&mut slots);
         // Folding pays when keys repeat: then at most half of the rows travel.
-        let cells = if plan.folds_early && (rows < DECIDE_FROM || keys * 2 <= rows) {
-            Self::folded(scratch, &mut slots, &panes, bits, keys)
+        let cells = if plan.folds_early && scratch.marks.is_empty() && (rows < DECIDE_FROM || keys * 2 <= rows) {
+            Self::folded(plan, scratch, &mut slots, &panes, bits, keys)
         } else {
             Self::raw(scratch, &mut slots, &panes, bits)
         };
@@ -343,6 +398,7 @@ impl Cells {
 
     /// Rows of one key and pane share a cell.
     fn folded<K: KeyRows>(
+        plan: &Plan,
         scratch: &mut Scratch<K>,
         slots: &mut Vec<u32>,
         panes: &[PaneKey],
@@ -363,7 +419,9 @@ impl Cells {
             grouped[*at as usize] = key_rows[key];
         }
         let key_at = std::mem::take(&mut scratch.destination);
-        if let [pane] = panes {
+        if let [pane] = panes
+            && plan.session.is_none()
+        {
             // The usual case of long panes: a key is a cell.
             let mut segments = Vec::new();
             let mut segment_offsets = vec![0];
@@ -382,7 +440,10 @@ impl Cells {
         // 3. Number the cells, in the order in which they first occur; `local` becomes the cell of each row.
         let mut cells: Vec<(u32, u32)> = Vec::new();
         let keys = key_rows.len();
-        if panes.len() * keys <= 4 * slots.len() + 4096 {
+        if let Some(session) = plan.session {
+            let found = number_sessions(session.gap, &scratch.times, keys, &mut scratch.local);
+            cells.extend(found.into_iter().map(|key| (key, 0)));
+        } else if panes.len() * keys <= 4 * slots.len() + 4096 {
             scratch.grid.clear();
             scratch.grid.resize(panes.len() * keys, u32::MAX);
             for (key, slot) in scratch.local.iter_mut().zip(slots.iter()) {

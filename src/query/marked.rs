@@ -1,9 +1,10 @@
 //! Rows on their way through the map side when some of them may be late or ahead: their watermarks, and what becomes of
 //! those that are dropped for it.
 
-use super::map::{Piece, Text};
+use super::map::{Piece, Record, Text};
 use super::plan::Plan;
 use crate::Result;
+use crate::core::session::Span;
 use crate::time::write_rfc3339;
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMicrosecondType;
@@ -49,12 +50,26 @@ impl Marked {
         Ok(())
     }
 
+    /// Of a query with sessions, if they are wanted: the rows of `piece`, which is what was kept, that are late unless a
+    /// session is open for them.
+    pub(super) fn doubtful(&self, plan: &Plan, piece: &Piece) -> Result<Vec<(usize, Record)>> {
+        let (Some(session), Some(time_name)) = (plan.session, &plan.late_time) else { return Ok(Vec::new()) };
+        let closed = |row: &usize| Span::at(piece.times[*row]).is_closed(self.marks[*row], session.gap);
+        (0..piece.rows)
+            .filter(closed)
+            .map(|row| match &piece.text {
+                Some(text) => Ok((row, (self.rows[row] as u64, text.record(self.rows[row]).to_vec()))),
+                None => Ok((row, (self.rows[row] as u64, json_record(plan, time_name, piece, row)?))),
+            })
+            .collect()
+    }
+
     /// The records that were set aside, in the order of the input.
-    pub(super) fn records(mut self, text: Option<&Text>) -> impl Iterator<Item = Vec<u8>> {
+    pub(super) fn records(mut self, text: Option<&Text>) -> impl Iterator<Item = Record> {
         self.set_aside.sort_by_key(|(row, _)| *row);
         self.set_aside.into_iter().map(move |(row, record)| match text {
-            Some(text) => text.data[text.places[row].0..text.places[row].1].to_vec(),
-            None => record,
+            Some(text) => (row as u64, text.record(row).to_vec()),
+            None => (row as u64, record),
         })
     }
 }

@@ -39,6 +39,7 @@ mod pane_column;
 mod plan;
 mod reduce;
 mod rows;
+mod session;
 mod tally;
 pub(crate) mod text;
 #[cfg(test)]
@@ -53,6 +54,7 @@ pub use exec::MaxBad;
 pub use open::Format;
 use open::Layouts;
 pub use rows::Rows;
+pub use session::Session;
 
 pub use crate::core::slide::Engine;
 use crate::core::window::WindowSpec;
@@ -167,6 +169,7 @@ pub struct Query {
     pub(crate) input: Input,
     pub(crate) keys: Vec<String>,
     pub(crate) window: Option<Window>,
+    pub(crate) session: Option<Session>,
     pub(crate) aggregates: Vec<Agg>,
     pub(crate) filter: Option<String>,
     pub(crate) having: Option<String>,
@@ -183,6 +186,7 @@ impl Query {
             input,
             keys: Vec::new(),
             window: None,
+            session: None,
             aggregates: Vec::new(),
             filter: None,
             having: None,
@@ -236,6 +240,13 @@ impl Query {
     #[must_use]
     pub fn window(mut self, window: Window) -> Query {
         self.window = Some(window);
+        self
+    }
+
+    /// Sessions instead of windows: records of one key no further than the gap from the next.
+    #[must_use]
+    pub fn session(mut self, session: Session) -> Query {
+        self.session = Some(session);
         self
     }
 

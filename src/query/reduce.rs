@@ -7,12 +7,20 @@ use super::plan::Plan;
 use crate::Result;
 use crate::core::groups::Groups;
 use crate::core::panes::PaneStore;
+use crate::core::session::{Closed, Sessions};
 use crate::memory::{Budget, Lease};
+use crate::time::Timestamp;
 
 /// The keys and open panes of one partition.
 pub(crate) struct Partition<K: KeyRows> {
     pub(crate) groups: Groups<K::Store>,
     pub(crate) panes: PaneStore<Columns>,
+    /// In place of the panes.
+    pub(crate) sessions: Option<Sessions<Columns>>,
+    /// Records for which no session was open any more, not yet counted.
+    late: Vec<(usize, usize)>,
+    /// Sessions that stayed open when others were last closed.
+    kept: usize,
     lease: Lease,
     ids: Vec<u32>,
     of_cells: Vec<u32>,
@@ -23,17 +31,20 @@ impl<K: KeyRows> Partition<K> {
         Partition {
             groups: Groups::new(K::Store::default()),
             panes: PaneStore::new(plan.columns()),
+            sessions: plan.session.map(|spec| spec.open(plan.columns())),
+            late: Vec::new(),
+            kept: 0,
             lease,
             ids: Vec::new(),
             of_cells: Vec::new(),
         }
     }
 
-    /// Takes partition `p` of a block. Blocks must come in the order of the input.
+    /// Takes partition `p` of a block, which is the `number`th of its round. Blocks must come in the order of the input.
     ///
     /// # Errors
     /// If the budget refuses the memory that the new cells take.
-    pub(crate) fn take(&mut self, plan: &Plan, p: usize, block: &Mapped<K>) -> Result<()> {
+    pub(crate) fn take(&mut self, plan: &Plan, p: usize, number: usize, block: &Mapped<K>) -> Result<()> {
         if block.partitions() == 0 {
             return Ok(());
         }
@@ -44,7 +55,10 @@ impl<K: KeyRows> Partition<K> {
         }
         self.ids.clear();
         self.groups.intern(&block.keys, &block.hashes, keys.clone(), &mut self.ids);
-        self.panes.admit(&block.rows, &block.states);
+        match &mut self.sessions {
+            Some(sessions) => sessions.admit(&block.rows, &block.states),
+            None => self.panes.admit(&block.rows, &block.states),
+        }
         for segment in segments {
             let cells = segment.cells.clone();
             let ids = match &block.cell_keys {
@@ -56,6 +70,19 @@ impl<K: KeyRows> Partition<K> {
                     &self.of_cells
                 }
             };
+            if let Some(sessions) = &mut self.sessions {
+                let spans = &block.spans[cells.clone()];
+                if block.marks.is_empty() {
+                    sessions.add(ids, spans, &block.rows, &block.states, cells);
+                } else {
+                    let judged = (ids, &block.marks[cells.clone()]);
+                    let mut late = Vec::new();
+                    sessions.add_judged(judged, spans, &block.rows, &block.states, cells, &mut late);
+                    self.late.extend(late.into_iter().map(|cell| (number, cell)));
+                }
+                sessions.tidy();
+                continue;
+            }
             if plan.naive {
                 // The reference: every record goes into each of its windows, which stand where panes otherwise do.
                 if let Some(spec) = plan.window {
@@ -79,7 +106,32 @@ impl<K: KeyRows> Partition<K> {
 
     /// Leases what is held.
     pub(crate) fn lease(&mut self) -> Result<()> {
-        self.lease.resize(self.groups.bytes() + self.panes.bytes())
+        let sessions = self.sessions.as_ref().map_or(0, Sessions::bytes);
+        self.lease.resize(self.groups.bytes() + self.panes.bytes() + sessions)
+    }
+
+    /// The records for which no session was open any more that came since the last call: the number of their block and
+    /// their cell in it, which is theirs alone.
+    pub(crate) fn take_late(&mut self) -> Vec<(usize, usize)> {
+        std::mem::take(&mut self.late)
+    }
+
+    /// How many more sessions there are than twice those that stayed open when others were last closed: so many that looking
+    /// at all of them again is paid for.
+    pub(crate) fn new_sessions(&self) -> usize {
+        self.sessions.as_ref().map_or(0, Sessions::len).saturating_sub(2 * self.kept)
+    }
+
+    /// Takes out the sessions that `watermark` has closed, or all, in the order of the output.
+    pub(crate) fn close_sessions(&mut self, watermark: Option<i64>) -> Option<Closed<Columns>> {
+        let sessions = self.sessions.as_mut()?;
+        let (keys, hashes) = (self.groups.keys(), self.groups.hashes());
+        let hash = |id: u32| hashes[id as usize];
+        let compare = |a, b| hash(a).cmp(&hash(b)).then_with(|| K::compare(keys, a, b));
+        let closed = sessions.close(watermark.unwrap_or(i64::MAX), Timestamp::MAX.micros(), compare);
+        sessions.tidy();
+        self.kept = sessions.len();
+        Some(closed)
     }
 
     /// The budget it leases from.

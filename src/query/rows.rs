@@ -5,11 +5,12 @@ use super::exec::{Context, Run, begin};
 use super::open::{Opened, open};
 use super::order::Order;
 use super::plan::{Plan, Request};
-use crate::Result;
+use super::session::SessionSpec;
 use crate::engine::pool;
 use crate::memory::Budget;
 use crate::metrics::Statistics;
 use crate::source::{BadPlace, Progress};
+use crate::{Error, Result};
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_cast::cast;
 use arrow_schema::SchemaRef;
@@ -34,16 +35,32 @@ pub struct Rows {
 
 impl Rows {
     pub(crate) fn open(query: Query) -> Result<Rows> {
-        let Query { input, keys, window, mut aggregates, filter, having, top, sort, options, bad_sink, late_sink } =
-            query;
+        let Query {
+            input,
+            keys,
+            window,
+            session,
+            mut aggregates,
+            filter,
+            having,
+            top,
+            sort,
+            options,
+            bad_sink,
+            late_sink,
+        } = query;
         if aggregates.is_empty() {
             aggregates.push(super::count());
         }
-        let lateness = options.lateness(window.is_some())?;
+        if window.is_some() && session.is_some() {
+            return Err(Error::usage("a query has windows or sessions; leave one of them out"));
+        }
+        let lateness = options.lateness(window.is_some() || session.is_some())?;
         let progress = Arc::new(Progress::default());
         let request = Request {
             keys: &keys,
             window: window.map(|w| w.0),
+            session: session.map(|s| SessionSpec::new(s, &options)),
             range: options.range,
             aggregates: &aggregates,
             filter: filter.as_deref(),

@@ -82,6 +82,12 @@ impl Tally {
         crate::Error::data(message)
     }
 
+    /// Takes note of records of blocks that turned out to have come too late.
+    pub(super) fn late(&mut self, records: u64) {
+        let ledger = &mut self.statistics.ledger;
+        (ledger.used, ledger.late) = (ledger.used - records, ledger.late + records);
+    }
+
     /// Takes note of a block.
     pub(super) fn block<K>(&mut self, block: &Mapped<K>) {
         self.statistics.ledger.add(&block.ledger);

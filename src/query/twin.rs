@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 /// A record: time, a number key, a text key, an integer, a float.
 #[derive(Debug, Clone)]
-struct Record {
-    ts: i64,
+pub(super) struct Record {
+    pub(super) ts: i64,
     key: Option<i64>,
     name: Option<String>,
     int: Option<i64>,
@@ -43,7 +43,7 @@ fn batch(records: &[Record]) -> RecordBatch {
     RecordBatch::try_new(schema(), columns).unwrap()
 }
 
-fn record() -> impl Strategy<Value = Record> {
+pub(super) fn record() -> impl Strategy<Value = Record> {
     let float = prop_oneof![
         6 => (-1000i32..1000).prop_map(|v| f64::from(v) / 8.0),
         1 => prop::sample::select(vec![f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300, -1e300, -0.0, 0.0]),
@@ -60,7 +60,7 @@ fn record() -> impl Strategy<Value = Record> {
 
 /// What a window holds of one key, recomputed from its records.
 #[derive(Debug, Default, Clone)]
-struct Want {
+pub(super) struct Want {
     rows: i64,
     ints: Vec<i64>,
     floats: Vec<f64>,
@@ -70,8 +70,37 @@ struct Want {
     records: Vec<Record>,
 }
 
-type Key = (Option<i64>, Option<String>);
-type Windows = BTreeMap<(i64, i64), BTreeMap<Key, Want>>;
+impl Want {
+    fn add(&mut self, r: &Record) {
+        self.rows += 1;
+        self.ints.extend(r.int);
+        self.floats.extend(r.float);
+        self.names.extend(r.name.clone());
+        self.records.push(r.clone());
+        self.positive += i64::from(r.int.is_some_and(|v| v > 0));
+    }
+
+    /// Whether the sum of its integers is an error.
+    pub(super) fn overflows(&self) -> bool {
+        i64::try_from(self.ints.iter().map(|v| i128::from(*v)).sum::<i128>()).is_err()
+    }
+
+    /// Of some records, in the order of the input.
+    pub(super) fn of<'a>(records: impl IntoIterator<Item = &'a Record>) -> Want {
+        let mut want = Want::default();
+        records.into_iter().for_each(|r| want.add(r));
+        want
+    }
+}
+
+pub(super) type Key = (Option<i64>, Option<String>);
+/// By end and start.
+pub(super) type Windows = BTreeMap<(i64, i64), BTreeMap<Key, Want>>;
+
+/// The key of a record, if its number and text are asked for.
+pub(super) fn key_of(r: &Record, keys: (bool, bool)) -> Key {
+    (r.key.filter(|_| keys.0), r.name.clone().filter(|_| keys.1))
+}
 
 fn recompute(records: &[Record], length: i64, slide: i64, offset: i64, keys: (bool, bool)) -> Windows {
     recompute_late(records, (length, slide, offset), keys, None).0
@@ -111,14 +140,7 @@ fn recompute_late(
                 continue;
             }
             open += 1;
-            let key = (r.key.filter(|_| keys.0), r.name.clone().filter(|_| keys.1));
-            let want = windows.entry((end, start)).or_default().entry(key).or_default();
-            want.rows += 1;
-            want.ints.extend(r.int);
-            want.floats.extend(r.float);
-            want.names.extend(r.name.clone());
-            want.records.push(r.clone());
-            want.positive += i64::from(r.int.is_some_and(|v| v > 0));
+            windows.entry((end, start)).or_default().entry(key_of(r, keys)).or_default().add(r);
         }
         *match (all, open) {
             (0, _) => &mut ledger.outside,
@@ -136,13 +158,13 @@ const AGGREGATES: &str = "count, count(int), sum(int), avg(int), min(int), max(i
      first(int), last(int), first(float), last(float), first(name), last(name)";
 
 #[derive(Debug, Clone, Copy)]
-struct Setup {
-    engine: Engine,
-    naive: bool,
-    threads: usize,
-    bits: u32,
-    cut: usize,
-    lateness: Option<(i64, Option<i64>)>,
+pub(super) struct Setup {
+    pub(super) engine: Engine,
+    pub(super) naive: bool,
+    pub(super) threads: usize,
+    pub(super) bits: u32,
+    pub(super) cut: usize,
+    pub(super) lateness: Option<(i64, Option<i64>)>,
 }
 
 fn run(
@@ -160,6 +182,19 @@ fn run_counted(
     keys: (bool, bool),
     setup: Setup,
 ) -> Result<(Vec<RecordBatch>, Ledger), crate::Error> {
+    run_with(records, keys, setup, |query| match window {
+        Some((length, slide, offset)) => query.window(Window::sliding(length, slide, offset).unwrap()),
+        None => query,
+    })
+}
+
+/// All aggregates over `records`, by the windows that `windows` adds.
+pub(super) fn run_with(
+    records: &[Record],
+    keys: (bool, bool),
+    setup: Setup,
+    windows: impl FnOnce(Query) -> Query,
+) -> Result<(Vec<RecordBatch>, Ledger), crate::Error> {
     let batches: Vec<_> = records.chunks(setup.cut).map(|c| Ok(batch(c))).collect();
     let mut query = Query::batches(schema(), batches)
         .engine(setup.engine)
@@ -172,9 +207,7 @@ fn run_counted(
     if keys.1 {
         query = query.key("name");
     }
-    if let Some((length, slide, offset)) = window {
-        query = query.window(Window::sliding(length, slide, offset).unwrap());
-    }
+    query = windows(query);
     for aggregate in Agg::parse_list(AGGREGATES).unwrap() {
         query = query.aggregate(aggregate);
     }
@@ -215,7 +248,7 @@ fn cells(batches: &[RecordBatch]) -> Vec<String> {
 }
 
 /// Panics at the first row that differs.
-fn same_cells(a: &[RecordBatch], b: &[RecordBatch]) {
+pub(super) fn same_cells(a: &[RecordBatch], b: &[RecordBatch]) {
     let (a, b) = (cells(a), cells(b));
     for (row, (a, b)) in a.iter().zip(&b).enumerate() {
         assert_eq!(a, b, "row {row}");
@@ -232,7 +265,7 @@ fn close(got: Option<f64>, want: Option<f64>, scale: f64, what: &str) {
     }
 }
 
-fn check(batches: &[RecordBatch], windows: &Windows, windowed: bool, keys: (bool, bool)) {
+pub(super) fn check(batches: &[RecordBatch], windows: &Windows, windowed: bool, keys: (bool, bool)) {
     let mut rows = 0;
     for batch in batches {
         let mut columns = batch.columns().iter();
@@ -375,8 +408,7 @@ proptest! {
     ) {
         let want = recompute(&records, length, slide, offset, keys);
         let window = Some((length, slide, offset));
-        let overflows = want.values().flat_map(|w| w.values())
-            .any(|w| i64::try_from(w.ints.iter().map(|v| i128::from(*v)).sum::<i128>()).is_err());
+        let overflows = want.values().flat_map(|w| w.values()).any(Want::overflows);
         let setup = Setup { engine: Engine::Incremental, naive: false, threads: 1, bits, cut, lateness: None };
         let first = run(&records, window, keys, setup);
         if overflows {
@@ -412,8 +444,7 @@ proptest! {
         let records: Vec<Record> = records.into_iter().enumerate().map(ahead).collect();
         let lateness = Some((bound, most));
         let (want, ledger) = recompute_late(&records, (length, slide, offset), keys, lateness);
-        let overflows = want.values().flat_map(|w| w.values())
-            .any(|w| i64::try_from(w.ints.iter().map(|v| i128::from(*v)).sum::<i128>()).is_err());
+        let overflows = want.values().flat_map(|w| w.values()).any(Want::overflows);
         prop_assume!(!overflows);
         let window = Some((length, slide, offset));
         let setup = Setup { engine: Engine::Incremental, naive: false, threads: 1, bits, cut, lateness };
@@ -442,8 +473,7 @@ proptest! {
         for (_, groups) in recompute(&records, 2000, 2000, -1000, keys) {
             want.insert((i64::MAX, i64::MIN), groups);
         }
-        let overflows = want.values().flat_map(|w| w.values())
-            .any(|w| i64::try_from(w.ints.iter().map(|v| i128::from(*v)).sum::<i128>()).is_err());
+        let overflows = want.values().flat_map(|w| w.values()).any(Want::overflows);
         prop_assume!(!overflows);
         let setup = Setup { engine: Engine::Incremental, naive: false, threads: 2, bits: 2, cut, lateness: None };
         check(&run(&records, None, keys, setup).unwrap(), &want, false, keys);

@@ -286,3 +286,16 @@ fn late_rows_of_parquet_are_written_as_json() {
     }
     assert!(windrow(&["replay", input.to_str().unwrap(), "--late", "x"]).fails(2).contains("--lateness"));
 }
+
+#[test]
+fn late_records_of_sessions_are_those_that_join_none() {
+    // A session of `a` is open from 100 to 130 while 115 comes; 90 of `b` has none to join, and 250 is a day ahead.
+    let lines = ["100,a", "130,a", "160,c", "115,a", "90,b", "86560,d", "161,c"];
+    let (dir, path) = file("events.csv", ("ts,key\n".to_owned() + &lines.join("\n") + "\n").as_bytes());
+    let late = dir.path().join("late");
+    let args = ["replay", &path, "--key", "key", "--session", "20s", "--lateness", "12s", "--max-ahead", "1h"];
+    let more = ["--time-format", "epoch_s", "--late", late.to_str().unwrap(), "--stats"];
+    let ran = windrow(&[&args[..], &more].concat()).good();
+    assert_eq!((ran.stat("late"), ran.stat("ahead"), ran.stat("used")), (1, 1, 5), "{}", ran.err);
+    assert_eq!(std::fs::read_to_string(&late).unwrap(), "90,b\n86560,d\n");
+}

@@ -1,8 +1,9 @@
 //! All integration tests, as one binary: it links once.
 //!
 //! `semantics` runs the command line against SEMANTICS §5 and the contract of flags, `command` every flag with what it
-//! prints, `formats` the reading of CSV, TSV, patterns, zones and compressed input, `survive` what must not bring a run
-//! down, `columnar` Parquet and record batches, `library` the public API, `lateness` bounds, `aggregates` what the property of the engines
+//! prints, `sessions` that of `--session`, `formats` the reading of CSV, TSV, patterns, zones and compressed input, `survive`
+//! what must not bring a run down, `columnar` Parquet and record batches, `library` the public API, `lateness` bounds,
+//! `aggregates` what the property of the engines
 //! leaves out, `faces` both faces on the same records; `shared` and `lines` run cases and real logs where
 //! `WINDROW_SHARED` names them; `layering` holds the house in order.
 
@@ -17,5 +18,6 @@ mod library;
 mod lines;
 mod run;
 mod semantics;
+mod sessions;
 mod shared;
 mod survive;

@@ -104,6 +104,10 @@ pub struct Replay {
     #[arg(long, value_name = "D", requires = "window", allow_hyphen_values = true, help_heading = "Query")]
     pub offset: Option<String>,
 
+    /// Sessions instead of windows: records of one key that are at most this far apart, such as 30m
+    #[arg(long, value_name = "D", conflicts_with_all = ["window", "slide", "offset"], help_heading = "Query")]
+    pub session: Option<String>,
+
     /// Hand windows out as the input goes on: a window closes once a time that much after its end was seen, and records
     /// that come later are late for it [default: read everything first, nothing is late]
     #[arg(long, value_name = "D", help_heading = "Query")]

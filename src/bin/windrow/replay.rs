@@ -8,7 +8,7 @@ use std::io::{BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
-use windrow::query::{Agg, Query, Rows, Window};
+use windrow::query::{Agg, Query, Rows, Session, Window};
 use windrow::sink::{OutputFormat, Target};
 use windrow::time::{TimeFormat, Timestamp, format_duration, parse_duration};
 use windrow::{Error, Result, sink};
@@ -75,6 +75,9 @@ fn query(args: &Replay, bad_lines: Option<&Lines>, late: Option<&Lines>) -> Resu
     }
     if let Some(window) = &args.window {
         query = query.window(Window::parse(window, args.slide.as_deref(), args.offset.as_deref())?);
+    }
+    if let Some(gap) = &args.session {
+        query = query.session(Session::parse(gap)?);
     }
     if let Some(bound) = &args.lateness {
         query = query.lateness(distance("--lateness", bound)?);

@@ -40,13 +40,15 @@ pub(crate) struct Bags<J> {
     /// Sealed: the words of cell `i` are `words[offsets[i]..offsets[i + 1]]`, ascending.
     offsets: Vec<u32>,
     words: Vec<u32>,
+    /// Cells whose words, those in the journal, are to be those of another cell: (from, to), in this order.
+    moves: Vec<(u32, u32)>,
     kind: PhantomData<J>,
 }
 
 impl<J> Default for Bags<J> {
     fn default() -> Self {
-        let (journal, offsets, words) = (Vec::new(), Vec::new(), Vec::new());
-        Bags { cells: 0, journal, limit: JOIN_FROM, offsets, words, kind: PhantomData }
+        let (journal, offsets, words, moves) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Bags { cells: 0, journal, limit: JOIN_FROM, offsets, words, moves, kind: PhantomData }
     }
 }
 
@@ -84,6 +86,12 @@ impl<J: Join> Bags<J> {
         self.tidy();
     }
 
+    /// Puts the words of cell `from`, to which no more are added, into cell `to`.
+    pub(crate) fn join(&mut self, to: u32, from: u32) {
+        self.open();
+        self.moves.push((from, to));
+    }
+
     /// Joins what has come, if it is much. Call it now and then while words are pushed.
     pub(crate) fn tidy(&mut self) {
         if self.journal.len() >= self.limit {
@@ -107,6 +115,15 @@ impl<J: Join> Bags<J> {
 
     /// From the journal to offsets and words.
     fn order(&mut self) {
+        if !self.moves.is_empty() {
+            let mut to: Vec<u32> = (0..self.cells as u32).collect();
+            for (from, at) in self.moves.drain(..).rev() {
+                to[from as usize] = to[at as usize];
+            }
+            for entry in &mut self.journal {
+                *entry = u64::from(to[(*entry >> 32) as usize]) << 32 | u64::from(*entry as u32);
+            }
+        }
         let cells: Vec<u32> = self.journal.iter().map(|entry| (entry >> 32) as u32).collect();
         let mut destination = Vec::new();
         counting_sort(&cells, self.cells, &mut self.offsets, &mut destination);
@@ -152,7 +169,7 @@ impl<J: Join> Bags<J> {
 
     /// Bytes of memory held.
     pub(crate) fn bytes(&self) -> usize {
-        self.journal.capacity() * 8 + self.offsets.capacity() * 4 + self.words.capacity() * 4
+        (self.journal.capacity() + self.moves.capacity()) * 8 + self.offsets.capacity() * 4 + self.words.capacity() * 4
     }
 }
 
@@ -167,7 +184,9 @@ mod tests {
         #[test]
         fn cells_hold_what_was_put_into_them(
             blocks in prop::collection::vec(prop::collection::vec((0u32..7, 0u32..9), 0..30), 0..8),
+            joins in prop::collection::vec((0u32..7, 0u32..7), 0..5),
         ) {
+            let mut gone = BTreeSet::new();
             let mut all = Bags::<Set>::default();
             all.grow(7);
             let mut twin: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
@@ -183,6 +202,16 @@ mod tests {
                 all.fold(&[4, 5, 6], &bags, 4..7);
                 if block.len() % 3 == 0 {
                     all.seal();
+                }
+            }
+            for (to, from) in joins {
+                // Cells that are gone take nothing and are not joined again.
+                let alive = |cell: u32| cell < 7 && !gone.contains(&cell);
+                if to != from && alive(to) && alive(from) {
+                    all.join(to, from);
+                    let words = twin.remove(&from).unwrap_or_default();
+                    twin.entry(to).or_default().extend(words);
+                    gone.insert(from);
                 }
             }
             all.seal();

@@ -79,6 +79,11 @@ impl Column for Coupons {
         self.0.fold(at, &same::<Self>(other).0, range);
     }
 
+    fn join_unread(&mut self, at: u32, from: u32) -> bool {
+        self.0.join(at, from);
+        true
+    }
+
     fn reset(&mut self, _at: &[u32]) {
         unreachable!("cells are not reset")
     }

@@ -86,6 +86,11 @@ impl<K: KeyRows + 'static> Column for Distinct<K> {
         self.sets.tidy();
     }
 
+    fn join_unread(&mut self, at: u32, from: u32) -> bool {
+        self.sets.join(at, from);
+        true
+    }
+
     fn reset(&mut self, _at: &[u32]) {
         unreachable!("cells are not reset")
     }

@@ -75,6 +75,11 @@ pub(crate) trait Column: Any + Send + Sync {
     fn admit(&mut self, _other: &dyn Column) {}
     /// Folds states of `other`, later ones, into those `at`.
     fn fold(&mut self, at: &[u32], other: &dyn Column, range: Range<usize>);
+    /// Folds the state `from`, which is not used any more, into the one `at`, if that is possible before states can be
+    /// read; returns whether it was.
+    fn join_unread(&mut self, _at: u32, _from: u32) -> bool {
+        false
+    }
     /// Takes states of `other` out of those `at` (only [`Sliding::Inverse`]).
     fn retract(&mut self, _at: &[u32], _other: &dyn Column, _range: Range<usize>) {
         unreachable!("only columns with an inverse are asked to retract")

@@ -2,6 +2,7 @@
 
 use super::{Column, Sliding};
 use crate::core::panes::{Log, Run, States};
+use crate::core::session::Joined;
 use crate::core::slide::WindowTable;
 use std::ops::Range;
 
@@ -58,6 +59,27 @@ impl States for Columns {
 
     fn bytes(&self) -> usize {
         self.columns.iter().map(|c| c.bytes()).sum()
+    }
+}
+
+impl Joined for Columns {
+    fn grow(&mut self, len: usize) {
+        Columns::grow(self, len);
+    }
+
+    fn join(&mut self, at: u32, from: u32) {
+        for column in &mut self.columns {
+            if !column.join_unread(at, from) {
+                let mut one = column.empty();
+                one.grow(1);
+                one.admit(&**column);
+                one.fold(&[0], &**column, from as usize..from as usize + 1);
+                // The bound of one state, not that of all.
+                one.settle();
+                column.admit(&*one);
+                column.fold(&[at], &*one, 0..1);
+            }
+        }
     }
 }
 

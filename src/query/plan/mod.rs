@@ -13,6 +13,7 @@ use super::expr::{Expr, Predicate};
 use super::having::Having;
 use super::map::Piece;
 pub(crate) use super::names::similar;
+use super::session::SessionSpec;
 use super::text::is_text;
 use crate::core::window::WindowSpec;
 use crate::{Error, Result};
@@ -68,6 +69,8 @@ impl Condition {
 /// See the module.
 pub(crate) struct Plan {
     pub(crate) window: Option<WindowSpec>,
+    /// Instead of windows.
+    pub(crate) session: Option<SessionSpec>,
     /// Only records from the first time on and before the second.
     pub(crate) range: Option<(i64, i64)>,
     pub(crate) columns: Vec<WantedColumn>,
@@ -96,6 +99,7 @@ pub(crate) struct Plan {
 pub(crate) struct Request<'a> {
     pub(crate) keys: &'a [String],
     pub(crate) window: Option<WindowSpec>,
+    pub(crate) session: Option<SessionSpec>,
     /// Only records from the first time on and before the second.
     pub(crate) range: Option<(i64, i64)>,
     pub(crate) aggregates: &'a [Agg],
@@ -117,6 +121,7 @@ impl Plan {
     pub(crate) fn new(request: &Request<'_>, fields: &dyn Fields) -> Result<Plan> {
         let mut plan = Plan {
             window: request.window,
+            session: request.session,
             range: request.range,
             columns: Vec::new(),
             keys: Vec::new(),
@@ -135,7 +140,7 @@ impl Plan {
             naive: request.naive,
         };
         let mut output = Vec::new();
-        if plan.window.is_some() {
+        if plan.has_bounds() {
             output.push(Field::new("window_start", timestamp_type(), false));
             output.push(Field::new("window_end", timestamp_type(), false));
         }
@@ -175,9 +180,14 @@ impl Plan {
 
     /// Whether any part of the query looks at event times.
     pub(crate) fn uses_time(&self) -> bool {
-        self.window.is_some()
+        self.has_bounds()
             || self.range.is_some()
             || self.primitives.iter().any(|(_, sources)| sources.contains(&Source::Time))
+    }
+
+    /// Whether rows begin with the bounds of a window or session.
+    pub(crate) fn has_bounds(&self) -> bool {
+        self.window.is_some() || self.session.is_some()
     }
 
     /// How time is cut, or `None` for one global pane.
