@@ -32,8 +32,9 @@
 //! - *A block that does not fold sends states too*, one record each, not raw values: reduce then knows one operation.
 //!
 //! # Known limitation
-//! Bounded input only: everything is read before the first row leaves. State lives in memory; a refused lease of the
-//! budget is an error. Several inputs are read one after the other.
+//! State lives in memory; a refused lease of the budget is an error. With a lateness bound, several inputs take turns by
+//! block, not by record: each is judged by its own clock, which gives the same answer, and only ties between inputs (which
+//! of two records of one instant is the first) follow the blocks.
 
 pub mod core;
 mod engine;

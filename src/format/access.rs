@@ -93,7 +93,7 @@ impl FieldId {
 /// let wanted = Wanted {
 ///     time: Some(TimeField { name: "time".into(), format: Default::default() }),
 ///     fields: vec![Field { name: "bytes".into(), ty: FieldType::Int64 }],
-///     zone: None,
+///     ..Wanted::default()
 /// };
 /// let block = TextBlock { data: log.to_vec().into(), start: 0, end: log.len(), offset: 0, max_record: 1 << 24 };
 /// let decoded = AccessDecoder::new(&wanted, false)?.decode(&block)?;

@@ -20,6 +20,8 @@
 //!
 //! The path of a record: [`crate::source`] cuts the input into blocks and decodes the wanted columns; `map` folds or
 //! partitions a block; `reduce` gathers each partition's cells; `emit` slides the windows and hands out rows.
+//!
+#![doc = include_str!("guide.md")]
 
 mod agg;
 mod aggregates;

@@ -27,7 +27,8 @@ pub enum Value {
 /// A state summarises some of a group's records; [`merge`](Self::merge) joins the states of two consecutive stretches
 /// of records. It must be associative, with [`identity`](Self::identity) as its neutral element; it need not commute.
 /// With an exact inverse ([`retract`](Self::retract), announced by [`invertible`](Self::invertible)) a window slides by
-/// subtraction; without, by suffix folds, which cost about one merge more per state.
+/// subtraction; without, by suffix folds, which cost about one merge more per state. With a lateness bound, what came after
+/// a window of its pane had closed is merged behind everything else: there order cannot be told.
 ///
 /// ```
 /// use arrow_array::{Array, ArrayRef, cast::AsArray, types::Int64Type};
