@@ -127,7 +127,7 @@ impl Layout {
         layout
     }
 
-    /// The type of every column, from the first [`SAMPLE_RECORDS`] good records of `sample`.
+    /// The type of every column, from the first 1,000 good records of `sample`.
     ///
     /// # Errors
     /// As [`Decoder::decode`].
