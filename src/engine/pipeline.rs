@@ -109,6 +109,12 @@ where
 {
     /// Reduces what is ready and starts as many jobs as there is work for.
     fn proceed<'s>(&'s self, scope: &Scope<'s>) {
+        let mut state = self.reduce(scope);
+        self.start(scope, &mut state);
+    }
+
+    /// Reduces what is ready.
+    fn reduce<'s>(&'s self, scope: &Scope<'s>) -> MutexGuard<'s, State<M>> {
         let mut state = lock(&self.state);
         while let Some(round) = self.ready(&mut state) {
             state.reducing = true;
@@ -124,7 +130,7 @@ where
                 }
             }
         }
-        self.start(scope, &mut state);
+        state
     }
 
     /// The next round, if it is complete and no other is being reduced.
@@ -159,9 +165,14 @@ where
             let mut state = lock(&self.state);
             let at = number - state.first;
             state.results[at] = Some(result);
+            state.jobs -= 1;
+            drop(state);
+            self.proceed(scope);
+        } else {
+            // To start another job here would be to wait for the source by spinning.
+            lock(&self.state).jobs -= 1;
+            drop(self.reduce(scope));
         }
-        lock(&self.state).jobs -= 1;
-        self.proceed(scope);
     }
 
     /// The next task and its number, unless there is none, no room for its result, or somebody else is at the source.

@@ -5,7 +5,7 @@
 //! order, that gives the state at each block's start. A block in which no record ends, or any block if the record limit is
 //! shorter than two blocks, is walked through in order, since a record over the limit ends inside its quotes.
 //!
-//! Cost: the file is read twice, the first time at the speed of `memchr` where it has few quotes.
+//! Cost: a look at every byte, at the speed of `memchr` where there are few quotes. What was read for it is decoded.
 
 use super::cut::{Pool, REACH, block};
 use super::files::InputFile;
@@ -13,7 +13,7 @@ use crate::Result;
 use crate::format::TextBlock;
 use crate::format::csv::{Parity, Walker};
 use rayon::prelude::*;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Read at once when a block is only looked through: a piece stays in the cache.
 const PIECE: usize = if cfg!(test) { 24 } else { 256 << 10 };
@@ -24,6 +24,7 @@ pub(crate) struct Quoted {
     len: u64,
     block_bytes: u64,
     max_record: usize,
+    pool: Arc<Pool>,
     /// At the start of the next block. If it is not `exact`, its record may have begun later, but not so that it matters.
     next: Walker,
     exact: bool,
@@ -37,12 +38,21 @@ pub(crate) struct QuotedBlock {
     pub(crate) block: u64,
     from: Walker,
     to: Walker,
+    /// Its bytes, until somebody takes them.
+    bytes: Mutex<Option<Vec<u8>>>,
 }
 
 impl Quoted {
     /// At the start of `file`, whose records end as `walker` says.
-    pub(crate) fn new(file: Arc<InputFile>, len: u64, block_bytes: u64, walker: Walker, max_record: usize) -> Quoted {
-        Quoted { file, len, block_bytes, max_record, next: walker.clone(), exact: true, before: walker, block: 0 }
+    pub(crate) fn new(
+        file: Arc<InputFile>,
+        len: u64,
+        block_bytes: u64,
+        walker: Walker,
+        max_record: usize,
+        pool: Arc<Pool>,
+    ) -> Quoted {
+        Quoted { file, len, block_bytes, max_record, pool, next: walker.clone(), exact: true, before: walker, block: 0 }
     }
 
     /// The next blocks, at most `most`; none at the end of the file.
@@ -50,13 +60,14 @@ impl Quoted {
         let last = (self.block + most as u64).min(self.len.div_ceil(self.block_bytes));
         let short = (self.max_record as u64) < 2 * self.block_bytes;
         let next: Vec<u64> = (self.block..last).collect();
-        let parities: Vec<Option<Parity>> = next
+        let parities: Vec<Option<(Parity, Vec<u8>)>> = next
             .into_par_iter()
             .with_max_len(1)
             .map(|k| if short { Ok(None) } else { self.parity(k).map(Some) })
             .collect::<Result<_>>()?;
         let mut blocks = Vec::with_capacity(parities.len());
         for parity in parities {
+            let (parity, bytes) = parity.unzip();
             let from = self.next.clone();
             let start = self.block * self.block_bytes;
             match parity.and_then(|p| p.after(from.state)) {
@@ -77,21 +88,25 @@ impl Quoted {
                 }
             }
             self.before = from.clone();
-            blocks.push(QuotedBlock { block: self.block, from, to: self.next.clone() });
+            blocks.push(QuotedBlock { block: self.block, from, to: self.next.clone(), bytes: Mutex::new(bytes) });
             self.block += 1;
         }
         Ok(blocks)
     }
 
-    fn parity(&self, k: u64) -> Result<Parity> {
+    /// Reads block `k`, and a little beyond it, and looks it through.
+    fn parity(&self, k: u64) -> Result<(Parity, Vec<u8>)> {
         let start = k * self.block_bytes;
         let mut before = [b'\n'];
         if k > 0 {
             self.file.read_exact_at(start - 1, &mut before)?;
         }
+        let (size, filled) = extent(k, self.block_bytes, self.len);
+        let mut buffer = self.pool.take(filled);
+        self.file.read_exact_at(start, &mut buffer[..filled])?;
         let mut parity = Parity::new(&self.next, before[0]);
-        self.pieces(k, |piece, base| parity.feed(piece, base == 0 && piece.starts_with(b"\xef\xbb\xbf")))?;
-        Ok(parity)
+        parity.feed(&buffer[..size], k == 0 && buffer[..size].starts_with(b"\xef\xbb\xbf"));
+        Ok((parity, buffer))
     }
 
     fn skip(&self, walker: &mut Walker, k: u64) -> Result<()> {
@@ -111,6 +126,13 @@ impl Quoted {
     }
 }
 
+/// How many bytes block `k` has, and how many are read at once.
+fn extent(k: u64, block_bytes: u64, len: u64) -> (usize, usize) {
+    let low = k * block_bytes;
+    let size = ((low + block_bytes).min(len) - low) as usize;
+    (size, (size + REACH).min((len - low) as usize))
+}
+
 /// Reads a block of a regular file of `len` bytes. `None` if no record begins in it.
 pub(crate) fn read_quoted(
     file: &InputFile,
@@ -121,10 +143,15 @@ pub(crate) fn read_quoted(
     pool: &Arc<Pool>,
 ) -> Result<Option<TextBlock>> {
     let low = place.block * block_bytes;
-    let size = ((low + block_bytes).min(len) - low) as usize;
-    let mut filled = (size + REACH).min((len - low) as usize);
-    let mut buffer = pool.take(filled);
-    file.read_exact_at(low, &mut buffer[..filled])?;
+    let (size, mut filled) = extent(place.block, block_bytes, len);
+    let mut buffer = match place.bytes.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        Some(buffer) => buffer,
+        None => {
+            let mut buffer = pool.take(filled);
+            file.read_exact_at(low, &mut buffer[..filled])?;
+            buffer
+        }
+    };
     let mut from = place.from.clone();
     let start = if from.at_start() { Some(0) } else { from.next_end(&buffer[..size], low).filter(|end| *end < size) };
     let Some(start) = start else {
@@ -242,7 +269,7 @@ mod tests {
         let input = Arc::new(InputFile::open(file.path()).unwrap());
         let (len, pool) = (text.len() as u64, Arc::new(Pool::default()));
         let walker = Walker::new(Dialect::CSV, max_record).unwrap();
-        let mut quoted = Quoted::new(input.clone(), len, BLOCK, walker, max_record);
+        let mut quoted = Quoted::new(input.clone(), len, BLOCK, walker, max_record, pool.clone());
         let mut out = Vec::new();
         loop {
             let blocks = quoted.blocks(round).unwrap();
@@ -250,6 +277,11 @@ mod tests {
                 return out;
             }
             for place in blocks {
+                let again = place.block % 3 == 0 && {
+                    read_quoted(&input, len, BLOCK, &place, max_record, &pool).unwrap();
+                    true
+                };
+                assert!(!again || place.bytes.lock().unwrap().is_none());
                 if let Some(block) = read_quoted(&input, len, BLOCK, &place, max_record, &pool).unwrap() {
                     assert!(block.bytes().len() < BLOCK as usize + 3 * max_record + 2 * REACH + 2);
                     records(&block, &mut out);

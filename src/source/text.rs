@@ -103,7 +103,8 @@ impl TextReader {
         self.current = Some(match (input, walker) {
             (TextInput::File { file, len }, None) => Current::File { file, len, next: 0 },
             (TextInput::File { file, len }, Some(walker)) => {
-                let walk = Box::new(Quoted::new(file.clone(), len, BLOCK_BYTES, walker, max_record));
+                let pool = self.pool.clone();
+                let walk = Box::new(Quoted::new(file.clone(), len, BLOCK_BYTES, walker, max_record, pool));
                 Current::Quoted { file, len, walk }
             }
             (TextInput::Stream(mut stream), walker) => {
