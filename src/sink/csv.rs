@@ -2,116 +2,38 @@
 //!
 //! Null is an empty cell, the empty string is `""`; a field is quoted if it holds a comma, a quote, CR or LF.
 //!
-//! A call's rows are cut into pieces of about [`BUFFER`] bytes; the threads of the current rayon pool take the
-//! pieces in order, print each into a reused buffer and pass it to the writer's thread as soon as all before it
-//! were passed. In flight: one buffer per thread and the writer's queue, some MiB, whatever the size of a call.
-//!
 //! Cost, one Zen 4 core: a row of two instants, a path of 30 bytes and three counts (88 bytes) about 50 ns.
 
-use super::cells::{Cells, LONGEST, LastTime, Row, Values, supported};
-use super::writer::{BUFFER, InOrder, Writer};
-use super::{Sink, SinkSummary};
-use crate::Result;
-use arrow_array::{ArrayRef, RecordBatch};
+use super::cells::{Cells, LONGEST, LastTime, Row, Values};
+use super::lines::Lines;
 use arrow_schema::SchemaRef;
 use std::ops::Range;
-use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Rows of a piece at most: short rows are printed in about the time that a task costs to start.
-const PIECE_ROWS: usize = if cfg!(test) { 16 } else { 16 << 10 };
+/// The lines of CSV.
+pub(super) struct Csv;
 
-/// Writes CSV to a file, a device or standard output.
-#[derive(Debug)]
-pub(super) struct CsvSink {
-    writer: Writer,
-    rows: u64,
-}
-
-impl CsvSink {
-    /// Opens `path` (or standard output) and writes the header.
-    pub(super) fn open(path: Option<&Path>, schema: &SchemaRef) -> Result<Self> {
-        let writer = Writer::open(path)?;
-        let mut row = Row::default();
+impl Lines for Csv {
+    fn new(schema: &SchemaRef, head: &mut Row) -> Self {
         for (i, field) in schema.fields().iter().enumerate() {
             let name = field.name().as_bytes();
-            row.room(2 * name.len() + 4);
+            head.room(2 * name.len() + 4);
             if i > 0 {
-                row.byte(b',');
+                head.byte(b',');
             }
-            text(name, 0, name.len(), &mut row);
+            text(name, 0, name.len(), head);
         }
-        row.room(1);
-        row.byte(b'\n');
-        writer.send(row.into_bytes());
-        Ok(CsvSink { writer, rows: 0 })
-    }
-}
-
-impl Sink for CsvSink {
-    fn write(&mut self, batches: Vec<RecordBatch>) -> Result<()> {
-        self.writer.check()?;
-        if self.writer.closed() {
-            return Ok(());
-        }
-        let columns: Vec<Vec<ArrayRef>> =
-            batches.iter().map(|batch| batch.columns().iter().map(supported).collect()).collect::<Result<_>>()?;
-        let cells: Vec<Vec<Cells>> =
-            columns.iter().map(|columns| columns.iter().map(Cells::of).collect()).collect::<Result<_>>()?;
-        let mut pieces: Vec<(&[Cells], Range<usize>)> = Vec::new();
-        for (batch, cells) in batches.iter().zip(&cells) {
-            let rows = batch.num_rows();
-            let step = piece_rows(cells, rows);
-            pieces.extend((0..rows).step_by(step).map(|at| {
-                let end = rows.min(at + step);
-                (cells.as_slice(), at..end)
-            }));
-            self.rows += rows as u64;
-        }
-        let next = AtomicUsize::new(0);
-        let in_order = InOrder::new(&self.writer);
-        let work = || {
-            loop {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                let Some((cells, range)) = pieces.get(number) else { break };
-                let mut row = Row::over(self.writer.buffer());
-                print(cells, range.clone(), &mut row);
-                in_order.send(number, row.into_bytes());
-            }
-        };
-        let threads = rayon::current_num_threads().min(pieces.len());
-        if threads <= 1 {
-            work();
-        } else {
-            rayon::scope(|scope| (0..threads).for_each(|_| scope.spawn(|_| work())));
-        }
-        self.writer.check()
+        head.room(1);
+        head.byte(b'\n');
+        Csv
     }
 
-    fn flush(&mut self) -> Result<()> {
-        self.writer.flush()
+    fn print(&self, columns: &[Cells], range: Range<usize>, row: &mut Row) {
+        print(columns, range, row);
     }
 
-    fn closed(&self) -> bool {
-        self.writer.closed()
+    fn overhead(&self, columns: usize) -> usize {
+        columns
     }
-
-    fn finish(mut self: Box<Self>) -> Result<SinkSummary> {
-        let written = self.writer.finish()?;
-        Ok(SinkSummary { rows: self.rows, bytes: written.bytes, checksum: None, closed_pipe: written.closed_pipe })
-    }
-}
-
-/// How many rows of these columns make about one buffer.
-fn piece_rows(cells: &[Cells], rows: usize) -> usize {
-    let bytes: usize = cells
-        .iter()
-        .map(|cells| match cells.values {
-            Values::Time(_) => rows * 21,
-            _ => cells.text_bytes().unwrap_or(rows * 10) + rows,
-        })
-        .sum();
-    (BUFFER * rows / bytes.max(1)).clamp(1, PIECE_ROWS)
 }
 
 /// Prints the rows of `range`.

@@ -14,10 +14,11 @@
 //! In memory: up to [`BLOCK_ROWS`] rows not yet encoded and one encoded row group (about 20 bytes a row for the
 //! usual columns), which ends early at [`GROUP_BYTES`].
 
+use super::blocks::Blocks;
 use super::writer::{Buffered, Writer};
 use super::{Sink, SinkSummary};
 use crate::{Error, Result};
-use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::{DataType, SchemaRef};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
@@ -224,51 +225,4 @@ fn failed(file: &SerializedFileWriter<Buffered>, error: ParquetError) -> Error {
         let name = writer.name().display();
         Error::output(format!("cannot write the output {name} as Parquet: {error}"))
     })
-}
-
-/// Rows that arrived in batches of any size and leave in blocks of one.
-#[derive(Debug, Default)]
-struct Blocks {
-    batches: std::collections::VecDeque<RecordBatch>,
-    rows: usize,
-}
-
-impl Blocks {
-    fn push(&mut self, batch: RecordBatch) {
-        if batch.num_rows() > 0 {
-            self.rows += batch.num_rows();
-            self.batches.push_back(batch);
-        }
-    }
-
-    /// The next `rows` rows, if there are so many (and any).
-    fn next(&mut self, rows: usize) -> Result<Option<RecordBatch>> {
-        if rows == 0 || self.rows < rows {
-            return Ok(None);
-        }
-        let mut parts = Vec::new();
-        let mut missing = rows;
-        while missing > 0
-            && let Some(batch) = self.batches.pop_front()
-        {
-            let take = missing.min(batch.num_rows());
-            if take < batch.num_rows() {
-                self.batches.push_front(batch.slice(take, batch.num_rows() - take));
-            }
-            parts.push(batch.slice(0, take));
-            missing -= take;
-        }
-        self.rows -= rows;
-        if parts.len() == 1 {
-            return Ok(parts.pop());
-        }
-        let Some(first) = parts.first() else { return Ok(None) };
-        let columns = (0..first.num_columns()).map(|number| {
-            let columns: Vec<&dyn Array> = parts.iter().map(|p| p.column(number).as_ref()).collect();
-            arrow_select::concat::concat(&columns)
-        });
-        let columns = columns.collect::<Result<Vec<_>, _>>()?;
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        Ok(Some(RecordBatch::try_new_with_options(first.schema(), columns, &options)?))
-    }
 }

@@ -142,6 +142,37 @@ proptest! {
         prop_assert_eq!(summary.bytes, written.len() as u64);
     }
 
+    /// The twin is a JSON parser: values read back, and to the byte the same however the rows are cut.
+    #[test]
+    fn ndjson_reads_back(
+        rows in records(200), cuts in prop::collection::vec(any::<usize>(), 0..5), per_call in 1usize..4,
+    ) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("rows.ndjson");
+        let target = target(&directory, "rows.ndjson");
+        write_cut(&target, &batch(&rows), &cuts, per_call);
+        let written = fs::read_to_string(&path).expect("text");
+        prop_assert_eq!(written.lines().count(), rows.len());
+        for (line, (start, text, key, count, sum, flag)) in written.lines().zip(&rows) {
+            let value: serde_json::Value = serde_json::from_str(line).expect("JSON");
+            let sum = sum.filter(|v| v.is_finite());
+            let want = serde_json::json!({
+                "window_start": format!("1970-01-01T00:00:{:02}Z", start / 1_000_000), "path, quoted": text, "key": key,
+                "count": count, "flag": flag,
+            });
+            for (name, want) in want.as_object().expect("an object") {
+                prop_assert_eq!(&value[name], want, "{}", line);
+            }
+            // The parser rounds the last digit now and then.
+            let text = line.split("\"sum_x\":").last().and_then(|rest| rest.split(',').next());
+            prop_assert_eq!(text.and_then(|text| text.parse().ok()), sum, "{}", line);
+            prop_assert_eq!(value["sum_x"].is_null(), sum.is_none());
+            prop_assert_eq!(value.as_object().expect("an object").len(), 6);
+        }
+        write_cut(&target, &batch(&rows), &[], 1);
+        prop_assert_eq!(fs::read_to_string(&path).expect("text"), written);
+    }
+
     #[test]
     fn checksum_does_not_depend_on_the_cut(
         rows in records(300), cuts in prop::collection::vec(any::<usize>(), 0..9), per_call in 1usize..4,
@@ -243,6 +274,35 @@ fn parquet_reads_back_and_its_bytes_do_not_depend_on_the_cut() {
 }
 
 #[test]
+fn arrow_reads_back_and_its_bytes_do_not_depend_on_the_cut() {
+    let row = |i: i64| {
+        (i / 100, (i % 50 > 9).then(|| format!("/{}", i % 5000)), i, Some(i % 800), None, (i > 2500).then_some(true))
+    };
+    let rows: Vec<Record> = (0..5000i64).map(row).collect();
+    let whole = batch(&rows);
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("rows.arrow");
+    let mut first: Option<Vec<u8>> = None;
+    for cuts in [vec![], vec![1, 1024, 1025, 3000], vec![2500, 4999]] {
+        let summary = write_cut(&target(&directory, "rows.arrow"), &whole, &cuts, 2);
+        let bytes = fs::read(&path).expect("a file");
+        assert_eq!((summary.rows, summary.bytes), (5000, bytes.len() as u64));
+        let reader =
+            arrow_ipc::reader::FileReader::try_new(fs::File::open(&path).expect("a file"), None).expect("Arrow");
+        assert_eq!(reader.schema(), schema());
+        let batches: Vec<RecordBatch> = reader.map(|batch| batch.expect("a batch")).collect();
+        assert!(batches.len() > 3);
+        assert_eq!(
+            arrow_select::concat::concat_batches(&schema(), &batches).expect("one schema").columns(),
+            whole.columns()
+        );
+        assert!(*first.get_or_insert_with(|| bytes.clone()) == bytes, "cut {cuts:?}");
+    }
+    let empty = write_cut(&target(&directory, "rows.arrow"), &batch(&[]), &[], 1);
+    assert_eq!(empty.rows, 0);
+}
+
+#[test]
 fn an_empty_parquet_file_has_its_schema() {
     let directory = tempfile::tempdir().expect("a directory");
     let summary = write_cut(&target(&directory, "rows.parquet"), &batch(&[]), &[], 1);
@@ -305,7 +365,7 @@ fn errors_are_sentences_with_the_path() {
     assert!(error.contains("nowhere/rows.csv: there is no directory"), "{error}");
     let error = OutputFormat::from_path("rows.txt").expect_err("unknown");
     assert_eq!(error.kind(), crate::ErrorKind::Usage);
-    assert!(error.to_string().contains(".csv, .parquet"), "{error}");
+    assert!(error.to_string().contains(".csv, .ndjson, .jsonl, .parquet, .arrow"), "{error}");
     assert!("xml".parse::<OutputFormat>().is_err());
     assert_eq!("Table".parse::<OutputFormat>().expect("known").to_string(), "table");
 }
@@ -314,7 +374,9 @@ fn errors_are_sentences_with_the_path() {
 #[test]
 fn a_full_disk_is_an_error_and_does_not_hang() {
     let rows: Vec<Record> = (0..60_000).map(|i| (0, Some("x".repeat(90)), i, None, None, None)).collect();
-    for format in [OutputFormat::Csv, OutputFormat::Table, OutputFormat::Parquet] {
+    for format in
+        [OutputFormat::Csv, OutputFormat::Table, OutputFormat::Parquet, OutputFormat::Ndjson, OutputFormat::Arrow]
+    {
         let target = Target { path: Some("/dev/full".into()), format };
         let mut sink = open(&target, &schema()).expect("an output");
         let mut failed = None;
@@ -338,7 +400,7 @@ fn a_reader_that_goes_away_is_no_error() {
         return;
     }
     let rows: Vec<Record> = (0..60_000).map(|i| (0, None, i, None, None, None)).collect();
-    for format in [OutputFormat::Csv, OutputFormat::Parquet] {
+    for format in [OutputFormat::Csv, OutputFormat::Parquet, OutputFormat::Ndjson, OutputFormat::Arrow] {
         let reader = std::thread::spawn({
             let fifo = fifo.clone();
             move || {
