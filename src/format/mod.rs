@@ -72,6 +72,8 @@ pub struct Wanted {
     pub fields: Vec<Field>,
     /// The zone of times that carry none, those of `fields`; the event time's format knows its own.
     pub zone: Option<Zone>,
+    /// How the values of one of the fields are written, if it is a time that records may lack.
+    pub written: Option<TimeField>,
     /// Whether to tell where each good record stands ([`Decoded::places`]).
     pub places: bool,
 }
@@ -79,7 +81,7 @@ pub struct Wanted {
 impl Wanted {
     /// How the times of the field `name` are written: as the event time if it is that, otherwise in any known way.
     fn format_of(&self, name: &str) -> TimeFormat {
-        match (&self.time, &self.zone) {
+        match (self.time.as_ref().or(self.written.as_ref()), &self.zone) {
             (Some(time), _) if time.name == name => time.format.clone(),
             (_, Some(zone)) => TimeFormat::Auto.in_zone(zone.clone()),
             _ => TimeFormat::Auto,

@@ -39,6 +39,7 @@ mod open;
 mod order;
 mod pane_column;
 mod plan;
+mod records;
 mod reduce;
 mod rows;
 mod session;
@@ -55,6 +56,7 @@ pub use aggregates::{Aggregate, Value};
 pub use exec::MaxBad;
 pub use open::Format;
 use open::Layouts;
+pub use records::Records;
 pub use rows::Rows;
 pub use session::Session;
 
@@ -439,6 +441,28 @@ impl Query {
     pub fn partition_bits(mut self, bits: u32) -> Query {
         self.options.partition_bits = Some(bits.min(10));
         self
+    }
+
+    /// The records themselves, as they were parsed: `fields` of them, or all in the order of the input if none are named.
+    /// The filter and the range of times apply; a missing time is null. Without keys, windows and aggregates only.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// let path = dir.path().join("events.ndjson");
+    /// std::fs::write(&path, "{\"ts\":\"2024-05-17T10:00:00Z\",\"user\":\"a\",\"ms\":12}\n{\"user\":\"b\",\"ms\":7}\n")?;
+    /// let records = windrow::query::Query::files([&path]).filter("ms > 5").records(["user", "ts"])?;
+    /// assert_eq!(records.schema().field(0).name(), "user");
+    /// assert_eq!(records.map(|batch| batch.map(|b| b.num_rows())).sum::<windrow::Result<usize>>()?, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn records(self, fields: impl IntoIterator<Item = impl Into<String>>) -> Result<Records> {
+        let fields: Vec<String> = fields.into_iter().map(Into::into).collect();
+        Records::open(self, &fields)
     }
 
     /// Opens the input and binds the query to its fields. Records are read when the first row is asked for.

@@ -66,6 +66,7 @@ impl Rows {
             filter: filter.as_deref(),
             having: having.as_deref(),
             naive: options.naive,
+            fields: None,
         };
         let Opened { plan, reader, inputs, notes } = open(input, &request, &options, bad_sink.is_some(), &progress)?;
         let pool = pool(options.threads)?;

@@ -16,6 +16,7 @@ mod lateness;
 mod layering;
 mod library;
 mod lines;
+mod parse;
 mod run;
 mod semantics;
 mod sessions;

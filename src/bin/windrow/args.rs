@@ -23,11 +23,29 @@ pub enum Command {
     ///
     /// Example: windrow replay access.log --key path --window 5m --slide 30s --agg 'count, sum(bytes), count_if(status >= 500) as errors'
     Replay(Box<Replay>),
+
+    /// The parsed fields of each record
+    ///
+    /// Example: windrow parse access.log --fields time,path,status --where 'status >= 500'
+    Parse(Box<Parse>),
+
+    /// Completions for a shell, on standard output
+    ///
+    /// Example: windrow completions bash > ~/.local/share/bash-completion/completions/windrow
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+
+    /// The manual page, on standard output
+    ///
+    /// Example: windrow man > windrow.1
+    Man,
 }
 
-/// `windrow replay`.
+/// What every command that reads records takes.
 #[derive(Debug, Args)]
-pub struct Replay {
+pub struct Common {
     /// Files, patterns, or `-` for standard input (the default); several are read as one stream
     #[arg(value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
@@ -88,6 +106,49 @@ pub struct Replay {
     #[arg(long, value_name = "N|P%", value_parser = max_bad, help_heading = "Input")]
     pub max_bad: Option<MaxBad>,
 
+    /// Only records for which this SQL condition is true
+    #[arg(long = "where", value_name = "EXPR", help_heading = "Query")]
+    pub filter: Option<String>,
+
+    /// Where the rows go, by ending .csv, .ndjson, .jsonl, .parquet or .arrow [default: a table on a terminal, else a pipe's format]
+    #[arg(short, long, value_name = "PATH", help_heading = "Output")]
+    pub output: Option<PathBuf>,
+
+    /// csv, ndjson, parquet, arrow, table or null, whatever the output's name
+    #[arg(long, value_name = "F", help_heading = "Output")]
+    pub output_format: Option<String>,
+
+    /// Write the run's statistics as JSON to FILE, or to standard error
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-", require_equals = false, help_heading = "Output")]
+    pub stats: Option<PathBuf>,
+
+    /// Show progress on standard error
+    #[arg(long, value_enum, default_value = "auto", value_name = "WHEN", help_heading = "Output")]
+    pub progress: When,
+
+    /// Say nothing but errors
+    #[arg(short, long, help_heading = "Output")]
+    pub quiet: bool,
+
+    /// Say more
+    #[arg(short, long, action = clap::ArgAction::Count, help_heading = "Output")]
+    pub verbose: u8,
+
+    /// Hard limit on memory, such as 512MiB
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Execution")]
+    pub memory: Option<usize>,
+
+    /// Worker threads [default: all cores]
+    #[arg(long, value_name = "N", default_value = "0", hide_default_value = true, help_heading = "Execution")]
+    pub threads: usize,
+}
+
+/// `windrow replay`.
+#[derive(Debug, Args)]
+pub struct Replay {
+    #[command(flatten)]
+    pub common: Common,
+
     /// Fields to group by, comma-separated [default: one group]
     #[arg(long, value_name = "F[,F...]", help_heading = "Query")]
     pub key: Vec<String>,
@@ -138,45 +199,9 @@ pub struct Replay {
     #[arg(long, value_name = "LIST", help_heading = "Query")]
     pub agg: Vec<String>,
 
-    /// Only records for which this SQL condition is true
-    #[arg(long = "where", value_name = "EXPR", help_heading = "Query")]
-    pub filter: Option<String>,
-
     /// Only rows for which this SQL condition over the output's columns is true
     #[arg(long, value_name = "EXPR", help_heading = "Query")]
     pub having: Option<String>,
-
-    /// Where the rows go, by ending .csv or .parquet [default: a table on a terminal, CSV into a pipe]
-    #[arg(short, long, value_name = "PATH", help_heading = "Output")]
-    pub output: Option<PathBuf>,
-
-    /// csv, parquet, table or null, whatever the output's name
-    #[arg(long, value_name = "F", help_heading = "Output")]
-    pub output_format: Option<String>,
-
-    /// Write the run's statistics as JSON to FILE, or to standard error
-    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-", require_equals = false, help_heading = "Output")]
-    pub stats: Option<PathBuf>,
-
-    /// Show progress on standard error
-    #[arg(long, value_enum, default_value = "auto", value_name = "WHEN", help_heading = "Output")]
-    pub progress: When,
-
-    /// Say nothing but errors
-    #[arg(short, long, help_heading = "Output")]
-    pub quiet: bool,
-
-    /// Say more
-    #[arg(short, long, action = clap::ArgAction::Count, help_heading = "Output")]
-    pub verbose: u8,
-
-    /// Hard limit on memory, such as 512MiB
-    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Execution")]
-    pub memory: Option<usize>,
-
-    /// Worker threads [default: all cores]
-    #[arg(long, value_name = "N", default_value = "0", hide_default_value = true, help_heading = "Execution")]
-    pub threads: usize,
 
     /// Fold every record into each of its windows: slow, the reference
     #[arg(long, help_heading = "Execution")]
@@ -185,6 +210,17 @@ pub struct Replay {
     /// How windows follow each other; remerge folds all panes of every window anew
     #[arg(long, value_enum, default_value = "incremental", value_name = "E", help_heading = "Execution")]
     pub engine: EngineName,
+}
+
+/// `windrow parse`.
+#[derive(Debug, Args)]
+pub struct Parse {
+    #[command(flatten)]
+    pub common: Common,
+
+    /// Fields to write, comma-separated [default: all, in the order of the input]
+    #[arg(long, value_name = "F[,F...]", help_heading = "Query")]
+    pub fields: Vec<String>,
 }
 
 /// `--format`.

@@ -3,11 +3,14 @@
 //! Exit status: 0 done, 1 the run failed, 2 wrong usage.
 
 mod args;
+mod common;
+mod parse;
 mod progress;
 mod replay;
 mod stats;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
+use std::io::Write;
 use std::process::ExitCode;
 use windrow::ErrorKind;
 
@@ -28,6 +31,20 @@ fn main() -> ExitCode {
     let arguments = args::Arguments::parse();
     let outcome = match arguments.command {
         args::Command::Replay(replay) => replay::run(*replay),
+        args::Command::Parse(parse) => parse::run(*parse),
+        args::Command::Completions { shell } => {
+            let mut command = args::Arguments::command();
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut command, "windrow", &mut text);
+            print(&text)
+        }
+        args::Command::Man => {
+            let mut text = Vec::new();
+            let written = manual(&mut text);
+            written
+                .map_err(|e| windrow::Error::output("the manual cannot be made").because(e))
+                .and_then(|()| print(&text))
+        }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -35,5 +52,30 @@ fn main() -> ExitCode {
             progress::say(format_args!("windrow: {error}\n"));
             ExitCode::from(if error.kind() == ErrorKind::Usage { 2 } else { 1 })
         }
+    }
+}
+
+/// The manual: the page of the program, then those of its commands.
+fn manual(out: &mut Vec<u8>) -> std::io::Result<()> {
+    let command = args::Arguments::command();
+    clap_mangen::Man::new(command.clone()).render(out)?;
+    for command in command.get_subcommands().filter(|c| c.get_name() != "help") {
+        let name = format!("windrow {}", command.get_name());
+        let man = clap_mangen::Man::new(command.clone().display_name(name.clone()).bin_name(name));
+        man.render_name_section(out)?;
+        man.render_synopsis_section(out)?;
+        man.render_description_section(out)?;
+        man.render_options_section(out)?;
+    }
+    Ok(())
+}
+
+/// Writes to standard output; a reader that has gone is no failure.
+fn print(text: &[u8]) -> windrow::Result<()> {
+    match std::io::stdout().write_all(text) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(windrow::Error::output("standard output").because(e))
+        }
+        _ => Ok(()),
     }
 }

@@ -6,17 +6,30 @@ use crate::{Error, Result};
 use arrow_schema::{DataType, Schema};
 
 /// Columns of Parquet and record batches.
-pub(super) struct ArrowFields<'a>(pub(super) &'a Schema);
+pub(super) struct ArrowFields<'a> {
+    pub(super) schema: &'a Schema,
+    /// The time of records that may lack it, if they are wanted as they are.
+    pub(super) time: Option<String>,
+}
+
+impl<'a> ArrowFields<'a> {
+    pub(super) fn of(schema: &'a Schema) -> Self {
+        ArrowFields { schema, time: None }
+    }
+}
 
 impl Fields for ArrowFields<'_> {
+    fn time(&self) -> Option<String> {
+        self.time.clone()
+    }
     fn key(&self, field: &str) -> Option<DataType> {
         self.value(field)
     }
     fn value(&self, field: &str) -> Option<DataType> {
-        self.0.field_with_name(field).ok().map(|f| f.data_type().clone())
+        self.schema.field_with_name(field).ok().map(|f| f.data_type().clone())
     }
     fn names(&self) -> Vec<String> {
-        self.0.fields().iter().map(|f| f.name().clone()).collect()
+        self.schema.fields().iter().map(|f| f.name().clone()).collect()
     }
 }
 
@@ -28,6 +41,10 @@ pub(super) struct TextFields {
     pub(super) open: bool,
     /// Whether text carries the marks of JSON.
     pub(super) marked: bool,
+    /// The time of records that may lack it, if they are wanted as they are.
+    pub(super) time: Option<String>,
+    /// Fields that are parts of others, or that the format does not have: they are not among all.
+    pub(super) derived: &'static [&'static str],
 }
 
 const ACCESS_FIELDS: [&str; 12] = [
@@ -59,6 +76,14 @@ impl TextFields {
 
     pub(super) fn has(&self, name: &str) -> bool {
         self.fields.iter().any(|(n, _)| n == name)
+    }
+
+    /// Takes `name` to be of this type.
+    pub(super) fn set(&mut self, name: &str, ty: FieldType) {
+        match self.fields.iter_mut().find(|(n, _)| n == name) {
+            Some(field) => field.1 = ty,
+            None => self.fields.push((name.to_owned(), ty)),
+        }
     }
 
     pub(super) fn field_type(&self, name: &str) -> FieldType {
@@ -103,6 +128,19 @@ impl Fields for TextFields {
     }
     fn names(&self) -> Vec<String> {
         self.fields.iter().map(|(n, _)| n.clone()).collect()
+    }
+    fn all(&self) -> Vec<String> {
+        let mut all: Vec<String> = Vec::new();
+        for (name, _) in &self.fields {
+            // A header may name a field twice: the first is meant.
+            if !all.contains(name) && !self.derived.contains(&name.as_str()) {
+                all.push(name.clone());
+            }
+        }
+        all
+    }
+    fn time(&self) -> Option<String> {
+        self.time.clone()
     }
     fn marked(&self) -> bool {
         self.marked

@@ -5,6 +5,7 @@ mod fields;
 mod text;
 
 use super::plan::{Fields, Plan, Request, unknown};
+use super::text::is_text;
 use super::{Input, Options};
 use crate::format::FieldType;
 use crate::format::csv::Dialect;
@@ -13,7 +14,7 @@ use crate::source::parquet::{ParquetFile, ParquetReader, not_parquet};
 use crate::source::text::{TextInput, TextReader};
 use crate::source::{InputFile, Magic, Progress, ReadOptions, Reader, expand};
 use crate::{Error, Result};
-use arrow_schema::SchemaRef;
+use arrow_schema::{DataType, SchemaRef};
 use detect::detect;
 use fields::ArrowFields;
 use std::path::{Path, PathBuf};
@@ -105,7 +106,8 @@ pub(crate) fn open(
     let read = ReadOptions { max_record, keep_bad, keep_late, progress: progress.clone() };
     match input {
         Input::Batches(schema, batches) => {
-            let mut plan = Plan::new(request, &ArrowFields(&schema))?;
+            let time = if request.fields.is_some() { scan_time(&schema, options)? } else { None };
+            let mut plan = Plan::new(request, &ArrowFields { schema: &schema, time })?;
             let time = time_column(&plan, options, &schema)?;
             plan.late_time = time.clone().filter(|_| keep_late);
             let columns = Columns {
@@ -136,7 +138,8 @@ pub(crate) fn open(
                 }
                 let file = ParquetFile::open(file)?;
                 let schema = file.schema().clone();
-                let mut plan = Plan::new(request, &ArrowFields(&schema))?;
+                let time = if request.fields.is_some() { scan_time(&schema, options)? } else { None };
+                let mut plan = Plan::new(request, &ArrowFields { schema: &schema, time })?;
                 let time = time_column(&plan, options, &schema)?;
                 plan.late_time = time.clone().filter(|_| keep_late);
                 let time = time.map(|name| (name, options.time_format()));
@@ -173,15 +176,29 @@ fn no_time(names: &[String]) -> Error {
     Error::usage(message)
 }
 
+/// The time column of records that need not have one: the one that is named, or a known one that can be a time.
+fn scan_time(schema: &SchemaRef, options: &Options) -> Result<Option<String>> {
+    if let Some(name) = &options.time {
+        let known = schema.index_of(name).is_ok();
+        return if known { Ok(Some(name.clone())) } else { Err(unknown(name, &ArrowFields::of(schema))) };
+    }
+    let can_be = |ty: &DataType| is_text(ty) || matches!(ty, DataType::Timestamp(..) | DataType::Int64);
+    let known = TIME_FIELDS.iter().find(|name| schema.field_with_name(name).is_ok_and(|f| can_be(f.data_type())));
+    match known {
+        None if options.range.is_some() => Err(no_time(&ArrowFields::of(schema).names())),
+        name => Ok(name.map(|name| (*name).to_owned())),
+    }
+}
+
 /// The time column of columnar input, if the plan needs one.
 fn time_column(plan: &Plan, options: &Options, schema: &SchemaRef) -> Result<Option<String>> {
     if !plan.uses_time() {
         return Ok(None);
     }
-    let names = ArrowFields(schema).names();
+    let names = ArrowFields::of(schema).names();
     match &options.time {
         Some(name) if names.contains(name) => Ok(Some(name.clone())),
-        Some(name) => Err(unknown(name, &ArrowFields(schema))),
+        Some(name) => Err(unknown(name, &ArrowFields::of(schema))),
         None => {
             let known = TIME_FIELDS.iter().find(|f| names.iter().any(|n| n == *f));
             known.map(|f| Some((*f).to_owned())).ok_or_else(|| no_time(&names))

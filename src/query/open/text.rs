@@ -58,7 +58,7 @@ impl Opened {
             Format::Json => {
                 let inferred = sample.map(|b| json::infer(b, SAMPLE_RECORDS)).unwrap_or_default();
                 let named = inferred.fields.into_iter().map(|f| (f.name, f.ty)).collect();
-                fields = TextFields { fields: named, open: true, marked: true };
+                fields = TextFields { fields: named, open: true, marked: true, ..TextFields::default() };
                 Known::Json
             }
             Format::Csv | Format::Tsv => {
@@ -88,6 +88,16 @@ impl Opened {
         if format != Format::Regex && layouts.pattern.is_some() {
             return Err(Error::usage(format!("--pattern is for --format regex, and the format is {}", format.name())));
         }
+        if request.fields.is_some() {
+            fields.time = scan_time(&fields, options)?;
+            if let Some(time) = fields.time.clone() {
+                fields.set(&time, FieldType::Timestamp);
+            }
+            if matches!(known, Known::Access { .. }) {
+                fields.derived =
+                    if format == Format::Common { &["request", "referer", "user_agent"] } else { &["request"] };
+            }
+        }
         fields.override_types(&layouts.types)?;
         let plan = Plan::new(request, &fields)?;
         let time = time_field(&plan, &fields, options)?;
@@ -106,10 +116,16 @@ impl Opened {
             }
             must.push((format == Format::Json && !listed).then(|| column.name.clone()));
         }
+        let written = fields.time.clone().map(|name| TimeField { name, format: options.time_format() });
         let ty = |name: &str, key| if key { FieldType::Text } else { fields.field_type(name) };
         let wanted = plan.columns.iter().map(|c| Field { name: c.name.clone(), ty: ty(&c.name, c.as_key) }).collect();
-        let decoder =
-            known.decoder(&Wanted { time, fields: wanted, zone: options.zone.clone(), places: options.keep_late })?;
+        let decoder = known.decoder(&Wanted {
+            time,
+            fields: wanted,
+            zone: options.zone.clone(),
+            written,
+            places: options.keep_late,
+        })?;
         Ok(Opened { plan, decoder, must })
     }
 }
@@ -131,6 +147,19 @@ fn time_field(plan: &Plan, fields: &TextFields, options: &Options) -> Result<Opt
         },
     };
     Ok(Some(TimeField { name, format: options.time_format() }))
+}
+
+/// The field that holds the time of records, which need not have one.
+fn scan_time(fields: &TextFields, options: &Options) -> Result<Option<String>> {
+    match &options.time {
+        Some(name) if fields.open || fields.has(name) => Ok(Some(name.clone())),
+        Some(name) => Err(unknown(name, fields)),
+        None => match TIME_FIELDS.iter().find(|f| fields.has(f)) {
+            Some(name) => Ok(Some((*name).to_owned())),
+            None if options.range.is_some() => Err(no_time(&fields.names())),
+            None => Ok(None),
+        },
+    }
 }
 
 /// What to say of a time that is a number: the unit is a guess.

@@ -32,6 +32,14 @@ pub(crate) trait Fields {
     fn value(&self, field: &str) -> Option<DataType>;
     /// All fields, for error messages.
     fn names(&self) -> Vec<String>;
+    /// The fields that are written when all are, in their order.
+    fn all(&self) -> Vec<String> {
+        self.names()
+    }
+    /// The field that holds the time of records, if that is known.
+    fn time(&self) -> Option<String> {
+        None
+    }
     /// Whether text of this input carries the marks of [`crate::format::json::display_token`].
     fn marked(&self) -> bool {
         false
@@ -88,6 +96,9 @@ pub(crate) struct Plan {
     custom: Vec<Arc<dyn Erased>>,
     pub(crate) outputs: Vec<Output>,
     pub(crate) schema: SchemaRef,
+    /// Of records as they are: the columns that leave, and the one that is the time.
+    pub(crate) scanned: Vec<usize>,
+    pub(crate) scan_time: Option<usize>,
     /// The name of the time, if records that are late or ahead are wanted.
     pub(crate) late_time: Option<String>,
     /// Whether blocks may be folded before they are partitioned.
@@ -106,6 +117,8 @@ pub(crate) struct Request<'a> {
     pub(crate) filter: Option<&'a str>,
     pub(crate) having: Option<&'a str>,
     pub(crate) naive: bool,
+    /// Of records as they are: their fields, or none for all.
+    pub(crate) fields: Option<&'a [String]>,
 }
 
 /// `Timestamp(µs, UTC)`, the type of the window columns.
@@ -135,6 +148,8 @@ impl Plan {
             custom: Vec::new(),
             outputs: Vec::new(),
             schema: Arc::new(Schema::empty()),
+            scanned: Vec::new(),
+            scan_time: None,
             late_time: None,
             folds_early: !request.naive,
             naive: request.naive,
@@ -152,6 +167,21 @@ impl Plan {
             plan.key_columns.push(column);
             output.push(Field::new(name, data_type.clone(), true));
             plan.keys.push(KeyField { data_type });
+        }
+        if let Some(wanted) = request.fields {
+            let names = if wanted.is_empty() { fields.all() } else { wanted.to_vec() };
+            for name in names {
+                let (column, data_type) = plan.value(&name, fields)?;
+                let is_time = request.fields.is_some() && fields.time().is_some_and(|time| time == name);
+                let data_type = match data_type {
+                    _ if is_time => timestamp_type(),
+                    t if is_text(&t) => DataType::Utf8,
+                    other => other,
+                };
+                plan.scanned.push(column);
+                output.push(Field::new(name, data_type, true));
+            }
+            plan.scan_time = fields.time().map(|name| plan.want(&name, false));
         }
         if let Some(text) = request.filter {
             plan.filter = Some(plan.condition(text, fields)?);
@@ -181,7 +211,7 @@ impl Plan {
     /// Whether any part of the query looks at event times.
     pub(crate) fn uses_time(&self) -> bool {
         self.has_bounds()
-            || self.range.is_some()
+            || self.range.is_some() && self.scanned.is_empty()
             || self.primitives.iter().any(|(_, sources)| sources.contains(&Source::Time))
     }
 

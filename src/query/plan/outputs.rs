@@ -79,7 +79,7 @@ pub(crate) enum Output {
 
 impl Plan {
     /// The column and type of `name`, a value.
-    fn value(&mut self, name: &str, fields: &dyn Fields) -> Result<(usize, DataType)> {
+    pub(super) fn value(&mut self, name: &str, fields: &dyn Fields) -> Result<(usize, DataType)> {
         let data_type = fields.value(name).ok_or_else(|| unknown(name, fields))?;
         Ok((self.want(name, false), data_type))
     }

@@ -1,0 +1,206 @@
+//! What the commands share: the input by its flags, the output, and what is said at the end.
+
+use crate::args::{Common, When};
+use crate::progress::{Meter, say};
+use crate::stats;
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use std::fs::File;
+use std::io::{BufWriter, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+use windrow::metrics::Statistics;
+use windrow::query::Query;
+use windrow::sink::{OutputFormat, SinkSummary, Target};
+use windrow::source::{BadPlace, Progress, expand};
+use windrow::time::{TimeFormat, Timestamp};
+use windrow::{Error, Result, sink};
+
+/// Where the rows go, and what is said meanwhile.
+pub struct Output<'a> {
+    args: &'a Common,
+    target: Target,
+    start: Instant,
+}
+
+/// A receiver of batches that says whether it wants more.
+pub type Take<'a> = &'a mut (dyn FnMut(Vec<RecordBatch>) -> Result<bool> + Send);
+
+impl Output<'_> {
+    /// By the flags; `piped` is the format of what goes into a pipe.
+    pub fn new(args: &Common, piped: OutputFormat) -> Result<Output<'_>> {
+        let target = target(args, piped)?;
+        if let Some(path) = &target.path {
+            refuse_input(args, path)?;
+        }
+        Ok(Output { args, target, start: Instant::now() })
+    }
+
+    /// Says what was found out about the input.
+    pub fn say(&self, notes: &[String]) {
+        if !self.args.quiet {
+            notes.iter().for_each(|note| say(format_args!("windrow: {note}\n")));
+        }
+    }
+
+    /// Writes what `run` hands to its argument.
+    pub fn write(
+        &self,
+        schema: &SchemaRef,
+        progress: Arc<Progress>,
+        run: impl FnOnce(Take<'_>) -> Result<()>,
+    ) -> Result<SinkSummary> {
+        let mut sink = sink::open(&self.target, schema)?;
+        let show = match self.args.progress {
+            When::Always => true,
+            When::Never => false,
+            When::Auto => !self.args.quiet && std::io::stderr().is_terminal(),
+        };
+        let meter = show.then(|| Meter::start(progress));
+        run(&mut |batches| {
+            sink.write(batches)?;
+            Ok(!sink.closed())
+        })?;
+        let summary = sink.finish()?;
+        drop(meter);
+        Ok(summary)
+    }
+
+    /// Writes the statistics where `--stats` says.
+    pub fn statistics(&self, statistics: &Statistics, summary: &SinkSummary, threads: usize) -> Result<()> {
+        let Some(path) = &self.args.stats else { return Ok(()) };
+        let json = stats::json(statistics, summary.checksum, self.start.elapsed().as_secs_f64(), threads);
+        if path == Path::new("-") {
+            say(format_args!("{json}\n"));
+            return Ok(());
+        }
+        std::fs::write(path, json + "\n").map_err(|e| Error::output("cannot be written").in_file(path).because(e))
+    }
+}
+
+/// An output that is one of the inputs would be read while it is written, and lost.
+fn refuse_input(args: &Common, output: &Path) -> Result<()> {
+    let Ok(output_file) = same_file::Handle::from_path(output) else { return Ok(()) };
+    for input in expand(&args.inputs).unwrap_or_default() {
+        if same_file::Handle::from_path(&input).is_ok_and(|input| input == output_file) {
+            return Err(Error::usage(format!(
+                "the output {} is also an input ({}); give it another name",
+                output.display(),
+                input.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The input, as far as all commands read it.
+pub fn input(args: &Common, bad_lines: Option<&Lines>) -> Result<Query> {
+    let inputs = if args.inputs.is_empty() { vec![PathBuf::from("-")] } else { args.inputs.clone() };
+    let mut query = Query::files(inputs)
+        .format(args.format.into())
+        .time(args.time.clone(), args.time_format.clone())
+        .max_record(args.max_record)
+        .threads(args.threads)
+        .header(!args.no_header);
+    if let Some(zone) = &args.timezone {
+        query = query.timezone(zone.clone());
+    }
+    query = query.between(instant(args, "--from", &args.from)?, instant(args, "--to", &args.to)?);
+    for (field, ty) in &args.types {
+        query = query.field_type(field, *ty);
+    }
+    if let Some(delimiter) = args.delimiter {
+        query = query.delimiter(delimiter);
+    }
+    if let Some(quote) = args.quote {
+        query = query.quote(quote.0);
+    }
+    if let Some(pattern) = &args.pattern {
+        query = query.pattern(pattern);
+    }
+    if let Some(filter) = &args.filter {
+        query = query.filter(filter);
+    }
+    if let Some(memory) = args.memory {
+        query = query.memory(memory);
+    }
+    if let Some(most) = args.max_bad {
+        query = query.max_bad(most);
+    }
+    if let Some(bad_lines) = bad_lines {
+        let write = bad_lines.writer();
+        query = query.on_bad(move |_, bytes| write(bytes));
+    }
+    Ok(query)
+}
+
+/// A time of day on the clock of `--timezone`, or an instant.
+fn instant(args: &Common, flag: &str, text: &Option<String>) -> Result<Option<Timestamp>> {
+    let Some(text) = text else { return Ok(None) };
+    let format = args.timezone.iter().fold(TimeFormat::Auto, |format, zone| format.in_zone(zone.clone()));
+    match format.parse_bytes(text.as_bytes()).and_then(Timestamp::from_micros) {
+        Some(time) => Ok(Some(time)),
+        None => Err(Error::usage(format!(
+            "{flag}: {text:?} is not a time; write it like 2024-01-31T12:00:00Z or as seconds since 1970"
+        ))),
+    }
+}
+
+fn target(args: &Common, piped: OutputFormat) -> Result<Target> {
+    // `-o null` names a sink, not a file.
+    let named = args.output.as_deref().filter(|p| *p != Path::new("null"));
+    let format = match (&args.output_format, &args.output) {
+        (Some(name), _) => name.parse()?,
+        (None, Some(_)) if named.is_none() => OutputFormat::Null,
+        (None, Some(path)) => OutputFormat::from_path(path)?,
+        (None, None) if std::io::stdout().is_terminal() => OutputFormat::Table,
+        (None, None) => piped,
+    };
+    Ok(Target { path: named.filter(|p| *p != Path::new("-")).map(Path::to_path_buf), format })
+}
+
+/// A file of records that were left out.
+pub struct Lines {
+    path: PathBuf,
+    writer: Arc<Mutex<BufWriter<File>>>,
+}
+
+impl Lines {
+    /// A new file, empty.
+    pub fn create(path: &Path) -> Result<Lines> {
+        let file = File::create(path).map_err(|e| Error::output("cannot be written").in_file(path).because(e))?;
+        Ok(Lines { path: path.to_path_buf(), writer: Arc::new(Mutex::new(BufWriter::new(file))) })
+    }
+
+    /// Appends a line.
+    pub fn writer(&self) -> impl Fn(&[u8]) -> Result<()> + Send + use<> {
+        let (path, writer) = (self.path.clone(), self.writer.clone());
+        move |bytes| {
+            let mut writer = writer.lock().map_err(|_| Error::output("was abandoned").in_file(&path))?;
+            let written = writer.write_all(bytes).and_then(|()| writer.write_all(b"\n"));
+            written.map_err(|e| Error::output("cannot be written").in_file(&path).because(e))
+        }
+    }
+
+    /// Writes what is left.
+    pub fn finish(&self) -> Result<()> {
+        let mut writer = self.writer.lock().map_err(|_| Error::output("was abandoned").in_file(&self.path))?;
+        writer.flush().map_err(|e| Error::output("cannot be written").in_file(&self.path).because(e))
+    }
+}
+
+/// Says on standard error how many records were bad, and where the first ones stand.
+pub fn report_bad(args: &Common, statistics: &Statistics, places: &[BadPlace]) {
+    let bad = statistics.ledger.bad;
+    if bad == 0 || args.quiet {
+        return;
+    }
+    let read = statistics.ledger.read;
+    say(format_args!("windrow: {bad} of {read} records are bad and were left out; the first:\n"));
+    let shown = if args.verbose > 0 { usize::MAX } else { 3 };
+    for place in places.iter().take(shown) {
+        let file = place.file.as_ref().map_or("standard input".into(), |f| f.display().to_string());
+        say(format_args!("  {file}, line {} (byte {}): {}\n", place.line, place.offset, place.reason));
+    }
+}

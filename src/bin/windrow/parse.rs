@@ -1,0 +1,23 @@
+//! `windrow parse`: the records of the input as they were parsed.
+
+use crate::args::Parse;
+use crate::common::{Lines, Output, input, report_bad};
+use windrow::sink::OutputFormat;
+use windrow::{Error, Result};
+
+/// Runs the command.
+pub fn run(args: Parse) -> Result<()> {
+    let output = Output::new(&args.common, OutputFormat::Ndjson)?;
+    let bad_lines = args.common.bad_lines.as_deref().map(Lines::create).transpose()?;
+    let fields: Vec<&str> = args.fields.iter().flat_map(|list| list.split(',')).map(str::trim).collect();
+    if fields.contains(&"") {
+        return Err(Error::usage("--fields: a field name is missing between the commas"));
+    }
+    let mut records = input(&args.common, bad_lines.as_ref())?.records(fields)?;
+    output.say(records.notes());
+    let (schema, progress) = (records.schema(), records.progress());
+    let summary = output.write(&schema, progress, |take| records.for_each_block(take))?;
+    bad_lines.iter().try_for_each(Lines::finish)?;
+    report_bad(&args.common, &records.statistics(), records.bad_records());
+    output.statistics(&records.statistics(), &summary, records.threads())
+}
