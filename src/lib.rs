@@ -21,6 +21,9 @@
 //! pane it falls in ([`core::panes`]); a window moves by absorbing the pane that enters and expelling the one that leaves
 //! ([`core::slide`]), by subtraction where that is exact and by suffix folds where it is not ([`core::suffix`]).
 //!
+//! Sessions have no panes: a block's records are folded by (key, session in the block), and partitions extend, bridge and
+//! close the sessions of each key ([`core::session`]).
+//!
 //! Where this departs from the plan it was built on, and why:
 //! - *Panes are runs of one log per partition*, not vectors of their own with a slot map each. Disordered input appends
 //!   cells that are folded later, in the order of arrival; one reused slot map serves the pane that is hot. Thousands of
