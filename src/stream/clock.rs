@@ -94,7 +94,8 @@ impl Clock {
         }
     }
 
-    /// Waits until `time`; false if `stop` was set and it is not yet that late.
+    /// Waits until `time`; false if `stop` was set and nothing more is due: time that has passed on a manual clock was
+    /// meant to be worked on, that of the machine passes anyway.
     pub(crate) fn wait_until(&self, time: u64, stop: &AtomicBool) -> bool {
         // Waking up from time to time is how a stop is noticed.
         let nap = Duration::from_millis(20);
@@ -102,7 +103,7 @@ impl Clock {
             Clock::Real => loop {
                 let now = self.now();
                 if stop.load(Ordering::Acquire) || now >= time {
-                    return now >= time;
+                    return !stop.load(Ordering::Acquire);
                 }
                 std::thread::sleep(Duration::from_micros(time - now).min(nap));
             },

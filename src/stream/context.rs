@@ -274,11 +274,14 @@ impl StreamingContext {
         self.source(name, control, |label, slide| Node::new(label, slide, Vec::new(), compute).input())
     }
 
-    /// A stream whose batches `f` makes from their times, whenever they are asked for. `None` is a batch without a
-    /// dataset, which is not the same as one without records: what joins or transforms it fails.
-    pub fn computed_stream<T: Data>(&self, f: impl Fn(Time) -> Option<Batch<T>> + Send + Sync + 'static) -> DStream<T> {
-        let interval = self.core.settings.interval;
-        let compute = move |k: u64| Ok(f(Time::from_micros(k * interval)));
+    /// A stream whose records `f` makes from the time of the batch, whenever they are asked for. `None` is a batch
+    /// without a dataset, which is not the same as one without records: what joins or transforms it fails.
+    pub fn computed_stream<T: Data>(&self, f: impl Fn(Time) -> Option<Vec<T>> + Send + Sync + 'static) -> DStream<T> {
+        let (interval, exec) = (self.core.settings.interval, self.core.exec.clone());
+        let compute = move |k: u64| {
+            let records = f(Time::from_micros(k * interval));
+            Ok(records.map(|records| Batch::of(&exec, records, exec.partitions)))
+        };
         self.source("computed_stream", None, |label, slide| Node::new(label, slide, Vec::new(), compute))
     }
 

@@ -257,6 +257,14 @@ impl<T: Data> DStream<T> {
         }
     }
 
+    /// How often the state behind this stream is to be written.
+    ///
+    /// # Known limitation
+    /// Recovery is not built yet: all that this does is what recovery needs, keeping batches twice as long.
+    pub fn checkpoint(&self, interval: Duration) {
+        self.remember(interval * 2);
+    }
+
     /// How long batches are kept after they were made.
     pub fn remember_duration(&self) -> Duration {
         Duration::from_micros(self.node.remembers() * self.core.settings.interval)

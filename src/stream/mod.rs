@@ -17,6 +17,8 @@ mod pairs;
 mod part;
 mod reduced;
 mod scheduler;
+#[cfg(test)]
+mod tests;
 mod update;
 mod window;
 mod windowed;
