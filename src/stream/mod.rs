@@ -1,13 +1,48 @@
 //! The typed face: records of any type, closures instead of declared aggregates, micro-batches instead of event time.
-//!
-//! It stands on the same core as the declared face: keys are interned by [`crate::core::Groups`], values fold into the
-//! cells of a [`crate::core::PaneStore`], a [`crate::core::Slider`] moves the window. What it brings of its own is the
-//! layout of values (a vector of any `V`, no identity needed: the first value moves in) and the closures.
-//!
-//! # Known limitation
-//! So far there is one operation over batches that are at hand, [`reduce_by_key_and_window`]; the streaming context
-//! with receivers and state follows.
 
+mod batch;
+mod clock;
+mod context;
+mod dstream;
+mod exec;
+mod graph;
+mod input;
+mod join;
+mod keyed;
+mod listener;
+mod mapped;
+mod ordered;
+mod output;
+mod pairs;
+mod part;
+mod reduced;
+mod scheduler;
+#[cfg(test)]
+mod tests;
+mod update;
+mod window;
 mod windowed;
 
+pub use batch::Batch;
+pub use clock::{Clock, ManualClock, Time};
+pub use context::{Builder, StreamingContext};
+pub use dstream::DStream;
+pub use input::{BatchQueue, Chunk, Offset, Receiver, ReceiverOptions, Source, SourceOptions, Store, TailSource};
+pub use join::{Either, Sides};
+pub use keyed::Partitioner;
+pub use listener::{BatchInfo, Listener, Statistics};
+pub use mapped::{MapWithState, State, StateSpec};
+pub use scheduler::{ContextState, OnFailure};
 pub use windowed::{NoInverse, WindowedBatches, reduce_by_key_and_window, reduce_by_key_and_window_inverse};
+
+use std::hash::Hash;
+
+/// What records may be: anything that can be cloned and sent to another thread.
+pub trait Data: Clone + Send + Sync + 'static {}
+
+impl<T: Clone + Send + Sync + 'static> Data for T {}
+
+/// What keys may be: [`Data`] with equality and a hash.
+pub trait Key: Data + Eq + Hash {}
+
+impl<T: Data + Eq + Hash> Key for T {}

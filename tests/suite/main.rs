@@ -1,17 +1,20 @@
 //! All integration tests, as one binary: it links once.
 //!
 //! `semantics` runs the command line against SEMANTICS §5 and the contract of flags, `command` every flag with what it
-//! prints, `sessions` that of `--session`, `formats` the reading of CSV, TSV, patterns, zones and compressed input, `survive`
-//! what must not bring a run down, `columnar` Parquet and record batches, `library` the public API, `lateness` bounds,
-//! `aggregates` what the property of the engines
-//! leaves out, `faces` both faces on the same records; `shared` and `lines` run cases and real logs where
-//! `WINDROW_SHARED` names them; `layering` holds the house in order.
+//! prints, `sessions` that of `--session`, `formats` the reading of CSV, TSV, patterns, zones and compressed input,
+//! `parse` the parsed records, `survive` what must not bring a run down, `columnar` Parquet and record batches, `library`
+//! the public API, `lateness` bounds, `aggregates` what the property of the engines leaves out, `faces` both faces on
+//! the same records; `dstream`, `shared` and `lines` run cases and real logs where `WINDROW_SHARED` names them;
+//! `layering` holds the house in order.
 
 mod aggregates;
 mod columnar;
 mod command;
+mod dstream;
+mod dstream_special;
 mod faces;
 mod formats;
+mod lambda;
 mod lateness;
 mod layering;
 mod library;

@@ -1,0 +1,317 @@
+//! The context: where streams begin, and from where they are started and stopped.
+//!
+//! A context is initialised, then active, then stopped, and never goes back. Its graph is built while it is initialised.
+//! What is wrong with the graph (a window that is no multiple of the interval, parents of different contexts) is said by
+//! [`start`](StreamingContext::start); what is added too late, by [`check`](StreamingContext::check) and by everything
+//! that awaits or stops the context.
+
+use super::clock::{Clock, ManualClock, Time, micros};
+use super::dstream;
+use super::exec::Exec;
+use super::graph::Node;
+use super::listener::{Listener, Statistics};
+use super::scheduler::{ContextState, Core, Input, OnFailure, Settings, lock};
+use super::{Batch, DStream, Data};
+use crate::{Error, Result};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// See the module. Clones are the same context; it stops when the last one is dropped.
+#[derive(Clone)]
+pub struct StreamingContext {
+    pub(crate) core: Arc<Core>,
+    _alive: Arc<Alive>,
+}
+
+impl std::fmt::Debug for StreamingContext {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StreamingContext").field("state", &self.state()).finish_non_exhaustive()
+    }
+}
+
+/// Stops the context when dropped.
+struct Alive(Arc<Core>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        if self.0.state() == ContextState::Active {
+            // There is nobody left to tell.
+            let _ = self.0.stop(false);
+        }
+    }
+}
+
+/// The options of a context. Defaults are given with each.
+#[derive(Debug, Clone)]
+pub struct Builder {
+    interval: Duration,
+    threads: usize,
+    partitions: usize,
+    concurrent_jobs: usize,
+    most_queued: usize,
+    buffer: usize,
+    on_failure: OnFailure,
+    clock: Clock,
+}
+
+impl Builder {
+    /// The time between two batches, at least a microsecond. Default: 1 s.
+    #[must_use]
+    pub fn batch_interval(mut self, interval: Duration) -> Self {
+        self.interval = interval;
+        self
+    }
+
+    /// Worker threads. Default (0): one per core.
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
+        self
+    }
+
+    /// Partitions of inputs and of keyed operations. Default (0): one per worker thread.
+    #[must_use]
+    pub fn partitions(mut self, partitions: usize) -> Self {
+        self.partitions = partitions;
+        self
+    }
+
+    /// Batches that may run at once, at least one. Default: 1.
+    #[must_use]
+    pub fn concurrent_jobs(mut self, batches: usize) -> Self {
+        self.concurrent_jobs = batches.max(1);
+        self
+    }
+
+    /// Batches that may wait; when so many do, no further one is made. At least one. Default: 16.
+    #[must_use]
+    pub fn queued_batches(mut self, batches: usize) -> Self {
+        self.most_queued = batches.max(1);
+        self
+    }
+
+    /// Records that each receiver may hold between two batches; when it holds so many, it blocks. At least one.
+    /// Default: 1,000,000.
+    #[must_use]
+    pub fn receiver_buffer(mut self, records: usize) -> Self {
+        self.buffer = records.max(1);
+        self
+    }
+
+    /// What happens after a batch has failed. Default: the context stops.
+    #[must_use]
+    pub fn on_failure(mut self, on_failure: OnFailure) -> Self {
+        self.on_failure = on_failure;
+        self
+    }
+
+    /// The clock that says when batches are due. Default: the machine's.
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// As [`clock`](Self::clock), with one that the program moves.
+    #[must_use]
+    pub fn manual_clock(self, clock: &ManualClock) -> Self {
+        self.clock(Clock::Manual(clock.clone()))
+    }
+
+    /// The context.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Usage`] for an interval of zero, or more threads than can be started.
+    pub fn build(self) -> Result<StreamingContext> {
+        let interval = micros(self.interval);
+        if interval == 0 {
+            return Err(Error::usage("the batch interval must be at least a microsecond"));
+        }
+        let settings = Settings {
+            interval,
+            concurrent_jobs: self.concurrent_jobs,
+            most_queued: self.most_queued,
+            on_failure: self.on_failure,
+            clock: self.clock,
+            buffer: self.buffer,
+        };
+        let core = Arc::new(Core::new(settings, Exec::new(self.threads, self.partitions)?));
+        Ok(StreamingContext { core: core.clone(), _alive: Arc::new(Alive(core)) })
+    }
+}
+
+impl StreamingContext {
+    /// A context with default options, to be changed.
+    pub fn builder() -> Builder {
+        Builder {
+            interval: Duration::from_secs(1),
+            threads: 0,
+            partitions: 0,
+            concurrent_jobs: 1,
+            most_queued: 16,
+            buffer: 1_000_000,
+            on_failure: OnFailure::default(),
+            clock: Clock::default(),
+        }
+    }
+
+    /// Where it is in its life.
+    pub fn state(&self) -> ContextState {
+        self.core.state()
+    }
+
+    /// Starts the inputs and the batches.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Usage`] if the graph is wrong, there is no output, or it was started before; what an input
+    /// met when it started.
+    pub fn start(&self) -> Result<()> {
+        self.core.start()
+    }
+
+    /// Stops. A graceful stop lets inputs end, takes in what they still hold and runs every batch; otherwise only the
+    /// batches that are running end. Stopping a stopped context does nothing.
+    ///
+    /// # Errors
+    /// What [`check`](Self::check) says.
+    pub fn stop(&self, graceful: bool) -> Result<()> {
+        self.core.stop(graceful)
+    }
+
+    /// Waits until the context has stopped.
+    ///
+    /// # Errors
+    /// The batch that failed and stopped it, or that an operator was added too late.
+    pub fn await_termination(&self) -> Result<()> {
+        self.core.await_batch(u64::MAX, None).map(|_| ())
+    }
+
+    /// As [`await_termination`](Self::await_termination), but not longer than `within`; says whether it has stopped.
+    ///
+    /// # Errors
+    /// As [`await_termination`](Self::await_termination).
+    pub fn await_termination_or_timeout(&self, within: Duration) -> Result<bool> {
+        self.core.await_batch(u64::MAX, Some(within))
+    }
+
+    /// Waits until all batches up to `time` are done (or the context has stopped).
+    ///
+    /// # Errors
+    /// As [`await_termination`](Self::await_termination).
+    pub fn await_batch(&self, time: Time) -> Result<()> {
+        self.core.await_batch(time.micros() / self.core.settings.interval, None).map(|_| ())
+    }
+
+    /// Moves the manual clock to `time` and waits until all batches up to then are done.
+    ///
+    /// # Errors
+    /// As [`await_termination`](Self::await_termination); [`crate::ErrorKind::Usage`] if the clock is not a manual one.
+    pub fn run_until(&self, time: Time) -> Result<()> {
+        let Clock::Manual(clock) = &self.core.settings.clock else {
+            return Err(Error::usage("only a manual clock can be moved: give the builder one"));
+        };
+        clock.set(time);
+        self.await_batch(time)
+    }
+
+    /// Whether the context was used as it should be.
+    ///
+    /// # Errors
+    /// The first thing that was wrong with its graph or was added too late, or the batch that stopped it.
+    pub fn check(&self) -> Result<()> {
+        self.core.check()
+    }
+
+    /// Every batch is kept for at least `duration` after it was made, to be sliced.
+    pub fn remember(&self, duration: Duration) {
+        if self.core.still_open("remember") {
+            self.core.remember(micros(duration).div_ceil(self.core.settings.interval));
+        }
+    }
+
+    /// Totals so far.
+    pub fn statistics(&self) -> Statistics {
+        self.core.statistics()
+    }
+
+    /// `listener` is told about every batch from now on.
+    pub fn add_listener(&self, listener: impl Listener + 'static) {
+        self.core.listen(Arc::new(listener));
+    }
+
+    /// The records of all `streams`, whose intervals must be the same.
+    ///
+    /// # Panics
+    /// If `streams` is empty.
+    pub fn union<T: Data>(&self, streams: impl IntoIterator<Item = DStream<T>>) -> DStream<T> {
+        dstream::union(streams)
+    }
+
+    /// A batch outside of any stream, of records in memory: to be joined with streams, cached, used again.
+    pub fn batch_from<T: Data>(&self, records: impl IntoIterator<Item = T>) -> Batch<T> {
+        self.batch_from_partitions(records, self.core.exec.partitions)
+    }
+
+    /// As [`batch_from`](Self::batch_from), in `partitions` partitions.
+    pub fn batch_from_partitions<T: Data>(&self, records: impl IntoIterator<Item = T>, partitions: usize) -> Batch<T> {
+        Batch::of(&self.core.exec, records.into_iter().collect(), partitions)
+    }
+
+    /// A batch outside of any stream: the lines of a text file, read whenever the batch is evaluated.
+    pub fn text_file(&self, path: impl AsRef<Path>) -> Batch<String> {
+        super::input::lines_of(&self.core.exec, vec![path.as_ref().to_path_buf()])
+    }
+
+    /// A stream whose batches `compute` makes when they are due.
+    pub(crate) fn input<T: Data>(
+        &self,
+        name: &str,
+        control: Option<Arc<dyn Input>>,
+        compute: impl Fn(u64) -> Result<Option<Batch<T>>> + Send + Sync + 'static,
+    ) -> DStream<T> {
+        self.source(name, control, |label, slide| Node::new(label, slide, Vec::new(), compute).input())
+    }
+
+    /// A stream whose records `f` makes from the time of the batch, whenever they are asked for. `None` is a batch
+    /// without a dataset, which is not the same as one without records: what joins or transforms it fails.
+    pub fn computed_stream<T: Data>(&self, f: impl Fn(Time) -> Option<Vec<T>> + Send + Sync + 'static) -> DStream<T> {
+        let (interval, exec) = (self.core.settings.interval, self.core.exec.clone());
+        let compute = move |k: u64| {
+            let records = f(Time::from_micros(k * interval));
+            Ok(records.map(|records| Batch::of(&exec, records, exec.partitions)))
+        };
+        self.source("computed_stream", None, |label, slide| Node::new(label, slide, Vec::new(), compute))
+    }
+
+    fn source<T: Data>(
+        &self,
+        name: &str,
+        control: Option<Arc<dyn Input>>,
+        node: impl FnOnce(super::exec::Label, u64) -> Node<T>,
+    ) -> DStream<T> {
+        let label = self.core.label(name);
+        let open = self.core.still_open(&label);
+        let node = Arc::new(node(label, 1));
+        if open {
+            lock(&self.core.graph).inputs.push(node.clone());
+            lock(&self.core.inputs).extend(control);
+        }
+        DStream { node, core: self.core.clone() }
+    }
+}
+
+/// Says when an input was stopped.
+#[derive(Debug, Default)]
+pub(crate) struct Switch(AtomicBool);
+
+impl Switch {
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}

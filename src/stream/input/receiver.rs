@@ -1,0 +1,249 @@
+//! Receivers: threads that push records when they come.
+//!
+//! A [`Receiver`] runs on a thread of its own and stores records in a bounded buffer; each batch takes what is there. A
+//! receiver that finds the buffer full waits, one that returns an error or panics is started again after a delay.
+//!
+//! Invariant: a record that was stored is in exactly one batch; `store` says so by returning without error.
+
+use crate::stream::context::Switch;
+use crate::stream::exec::guarded;
+use crate::stream::scheduler::{Input, lock};
+use crate::stream::{Batch, DStream, Data, StreamingContext};
+use crate::{Error, ErrorKind, Result};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Something that receives records from outside.
+///
+/// ```
+/// use std::time::Duration;
+/// use windrow::stream::{ManualClock, Receiver, Store, StreamingContext};
+///
+/// struct Numbers;
+///
+/// impl Receiver<u64> for Numbers {
+///     fn run(&self, store: &Store<u64>) -> windrow::Result<()> {
+///         (0..100).try_for_each(|n| store.store(n))
+///     }
+/// }
+///
+/// let clock = ManualClock::new();
+/// let ctx = StreamingContext::builder().manual_clock(&clock).build()?;
+/// ctx.receiver_stream(Numbers).count().print(1);
+/// ctx.start()?;
+/// clock.advance(Duration::from_secs(1));
+/// ctx.stop(true)?;
+/// # Ok::<(), windrow::Error>(())
+/// ```
+pub trait Receiver<T>: Send + Sync + 'static {
+    /// Receives until there is nothing more or `store` says that it is over. Called on a thread of its own; called
+    /// again, after a delay, when it has failed or panicked.
+    ///
+    /// # Errors
+    /// Whatever went wrong; it ends up in the error of [`ReceiverOptions::most_restarts`], or nowhere.
+    fn run(&self, store: &Store<T>) -> Result<()>;
+
+    /// The context stops: wakes up [`run`](Self::run) if it waits for something that may never come.
+    fn stop(&self) {}
+}
+
+/// How a receiver is supervised.
+#[derive(Debug, Clone, Copy)]
+pub struct ReceiverOptions {
+    restart_delay: Duration,
+    most_restarts: Option<u64>,
+}
+
+impl Default for ReceiverOptions {
+    /// Started again after 2 s, as often as it takes.
+    fn default() -> Self {
+        ReceiverOptions { restart_delay: Duration::from_secs(2), most_restarts: None }
+    }
+}
+
+impl ReceiverOptions {
+    /// How long after a failure it is started again.
+    #[must_use]
+    pub fn restart_delay(mut self, delay: Duration) -> Self {
+        self.restart_delay = delay;
+        self
+    }
+
+    /// After so many restarts a further failure makes the next batch fail.
+    #[must_use]
+    pub fn most_restarts(mut self, restarts: u64) -> Self {
+        self.most_restarts = Some(restarts);
+        self
+    }
+}
+
+struct Buffer<T> {
+    held: Mutex<Held<T>>,
+    room: Condvar,
+    capacity: usize,
+    switch: Switch,
+    received: Arc<AtomicU64>,
+}
+
+struct Held<T> {
+    records: Vec<T>,
+    /// Why the receiver was given up.
+    failed: Option<String>,
+}
+
+/// Where a receiver puts its records. Clones, for receivers with several threads, are the same store.
+pub struct Store<T>(Arc<Buffer<T>>);
+
+impl<T> Clone for Store<T> {
+    fn clone(&self) -> Self {
+        Store(self.0.clone())
+    }
+}
+
+impl<T> std::fmt::Debug for Store<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("capacity", &self.0.capacity).finish_non_exhaustive()
+    }
+}
+
+impl<T: Send> Store<T> {
+    /// Stores a record; waits while the buffer is full.
+    ///
+    /// # Errors
+    /// The receiver was stopped; the record is not stored.
+    pub fn store(&self, record: T) -> Result<()> {
+        self.wait_for_room(1, |held| held.records.push(record))
+    }
+
+    /// Stores records that belong together: they are in the same batch. Waits while the buffer has no room for all of
+    /// them, or, if it never has, until it is empty.
+    ///
+    /// # Errors
+    /// As [`store`](Self::store): none is stored.
+    pub fn store_many(&self, records: Vec<T>) -> Result<()> {
+        self.wait_for_room(records.len(), |held| held.records.extend(records))
+    }
+
+    /// Whether the receiver is to end.
+    pub fn is_stopped(&self) -> bool {
+        self.0.switch.is_set()
+    }
+
+    fn wait_for_room(&self, records: usize, put: impl FnOnce(&mut Held<T>)) -> Result<()> {
+        let mut held = lock(&self.0.held);
+        while !held.records.is_empty() && held.records.len() + records > self.0.capacity && !self.is_stopped() {
+            held = self.0.room.wait(held).unwrap_or_else(PoisonError::into_inner);
+        }
+        if self.is_stopped() {
+            return Err(Error::new(ErrorKind::Input, "the receiver was stopped"));
+        }
+        put(&mut held);
+        Ok(())
+    }
+}
+
+struct Supervised<T, R> {
+    buffer: Arc<Buffer<T>>,
+    receiver: Arc<R>,
+    options: ReceiverOptions,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl<T: Data, R: Receiver<T>> Supervised<T, R> {
+    fn supervise(receiver: &R, buffer: &Arc<Buffer<T>>, options: ReceiverOptions) {
+        let store = Store(buffer.clone());
+        let mut restarts = 0;
+        while !buffer.switch.is_set() {
+            let Err(error) = guarded(|| receiver.run(&store)) else { return };
+            if options.most_restarts.is_some_and(|most| restarts >= most) {
+                lock(&buffer.held).failed = Some(format!("a receiver failed and is not started again: {error}"));
+                return;
+            }
+            restarts += 1;
+            let until = Instant::now() + options.restart_delay;
+            let mut held = lock(&buffer.held);
+            while !buffer.switch.is_set() {
+                let left = until.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    break;
+                }
+                held = buffer.room.wait_timeout(held, left).unwrap_or_else(PoisonError::into_inner).0;
+            }
+        }
+    }
+}
+
+impl<T: Data, R: Receiver<T>> Input for Supervised<T, R> {
+    fn start(&self) -> Result<()> {
+        let (receiver, buffer, options) = (self.receiver.clone(), self.buffer.clone(), self.options);
+        let run = move || Self::supervise(&receiver, &buffer, options);
+        let thread = std::thread::Builder::new().name("windrow-receiver".into()).spawn(run);
+        let thread = thread.map_err(|e| Error::usage("the thread of a receiver cannot be started").because(e))?;
+        *lock(&self.thread) = Some(thread);
+        Ok(())
+    }
+
+    fn stop(&self) {
+        {
+            let _held = lock(&self.buffer.held);
+            self.buffer.switch.set();
+            self.buffer.room.notify_all();
+        }
+        // A receiver that panics here has stopped, too.
+        let _ = guarded(|| {
+            self.receiver.stop();
+            Ok(())
+        });
+    }
+
+    fn join(&self) {
+        // One that does not listen is left behind: it cannot store anything any more.
+        let end = Instant::now() + Duration::from_secs(2);
+        let mut thread = lock(&self.thread);
+        while thread.as_ref().is_some_and(|thread| !thread.is_finished()) && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if let Some(thread) = thread.take().filter(JoinHandle::is_finished) {
+            let _ = thread.join();
+        }
+    }
+
+    fn has_more(&self) -> bool {
+        !lock(&self.buffer.held).records.is_empty()
+    }
+}
+
+impl StreamingContext {
+    /// The records that `receiver` stores.
+    pub fn receiver_stream<T: Data>(&self, receiver: impl Receiver<T>) -> DStream<T> {
+        self.receiver_stream_with(receiver, ReceiverOptions::default())
+    }
+
+    /// As [`receiver_stream`](Self::receiver_stream), supervised as `options` say.
+    pub fn receiver_stream_with<T: Data>(&self, receiver: impl Receiver<T>, options: ReceiverOptions) -> DStream<T> {
+        let buffer = Arc::new(Buffer {
+            held: Mutex::new(Held { records: Vec::new(), failed: None }),
+            room: Condvar::new(),
+            capacity: self.core.settings.buffer,
+            switch: Switch::default(),
+            received: self.core.received.clone(),
+        });
+        let input =
+            Supervised { buffer: buffer.clone(), receiver: Arc::new(receiver), options, thread: Mutex::default() };
+        let exec = self.core.exec.clone();
+        self.input("receiver_stream", Some(Arc::new(input)), move |_| {
+            let records = {
+                let mut held = lock(&buffer.held);
+                if let Some(why) = held.failed.take() {
+                    return Err(Error::input(why));
+                }
+                buffer.room.notify_all();
+                std::mem::take(&mut held.records)
+            };
+            buffer.received.fetch_add(records.len() as u64, Ordering::Relaxed);
+            Ok(Some(Batch::of(&exec, records, exec.partitions)))
+        })
+    }
+}

@@ -1,0 +1,217 @@
+//! Partitioned logs: numbered partitions, each read from an offset that its source alone understands.
+//!
+//! The stream keeps the offset of every partition it has met, reads from there when a batch is due, and hands back the
+//! offsets of a batch once that batch is done. A partition that goes away (to another reader) and comes back is read on
+//! from where this stream was, so that within one life of the context each record is in exactly one batch.
+//!
+//! # Known limitation
+//! Offsets live as long as the context: a restart reads from what the source itself remembers as committed.
+
+use crate::stream::context::Switch;
+use crate::stream::scheduler::{Input, lock};
+use crate::stream::{Batch, DStream, Data, StreamingContext};
+use crate::{Error, Result};
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// A place in a partition. Only the source that gave it knows what it means.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Offset(pub Vec<u8>);
+
+/// Records of a partition, and the offset after the last of them.
+#[derive(Debug, Clone)]
+pub struct Chunk<T> {
+    /// The records, in order.
+    pub records: Vec<T>,
+    /// From where to read on.
+    pub next: Offset,
+}
+
+/// A log of numbered partitions that can be read from any offset it has given.
+pub trait Source: Send + 'static {
+    /// What it holds.
+    type Record: Data;
+
+    /// The partitions that are to be read now, each with the offset from which to read if the stream has none of its
+    /// own: where the last commit was, or the beginning.
+    ///
+    /// # Errors
+    /// Makes the batch fail.
+    fn partitions(&mut self) -> Result<Vec<(u32, Offset)>>;
+
+    /// At most `limit` records of `partition` from `from` on; fewer, or none, if there are no more yet.
+    ///
+    /// # Errors
+    /// Makes the batch fail; what was read for it is read again.
+    fn read(&mut self, partition: u32, from: &Offset, limit: usize) -> Result<Chunk<Self::Record>>;
+
+    /// Everything before these offsets has been dealt with.
+    ///
+    /// # Errors
+    /// Makes the batch fail, which by then is done.
+    fn commit(&mut self, offsets: &BTreeMap<u32, Offset>) -> Result<()>;
+}
+
+/// How a source is read.
+#[derive(Debug, Clone, Copy)]
+pub struct SourceOptions {
+    limit: usize,
+}
+
+impl Default for SourceOptions {
+    /// At most 1,000,000 records of each partition in a batch.
+    fn default() -> Self {
+        SourceOptions { limit: 1_000_000 }
+    }
+}
+
+impl SourceOptions {
+    /// The most records of each partition in a batch, at least one.
+    #[must_use]
+    pub fn records_per_batch(mut self, records: usize) -> Self {
+        self.limit = records.max(1);
+        self
+    }
+}
+
+struct State<S> {
+    source: S,
+    offsets: BTreeMap<u32, Offset>,
+    /// Offsets after each batch that is not done.
+    open: VecDeque<(u64, BTreeMap<u32, Offset>)>,
+}
+
+struct Reader<S> {
+    state: Mutex<State<S>>,
+    limit: usize,
+    /// Whether the last batch was full somewhere.
+    full: AtomicBool,
+    switch: Switch,
+}
+
+impl<S: Source> Reader<S> {
+    /// One vector per partition.
+    fn read(&self, k: u64) -> Result<Vec<Vec<S::Record>>> {
+        let mut state = lock(&self.state);
+        let State { source, offsets, open } = &mut *state;
+        let mut after = offsets.clone();
+        let (mut all, mut full) = (Vec::new(), false);
+        for (partition, from) in source.partitions()? {
+            let from = after.entry(partition).or_insert(from);
+            let chunk = source.read(partition, from, self.limit)?;
+            full |= chunk.records.len() >= self.limit;
+            *from = chunk.next;
+            all.push(chunk.records);
+        }
+        // Only now: had a partition failed, all would be read again.
+        *offsets = after.clone();
+        open.push_back((k, after));
+        self.full.store(full, Ordering::Relaxed);
+        Ok(all)
+    }
+}
+
+impl<S: Source> Input for Reader<S> {
+    fn start(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn stop(&self) {
+        self.switch.set();
+    }
+
+    fn has_more(&self) -> bool {
+        // What the log holds will be there after a restart.
+        !self.switch.is_set() && self.full.load(Ordering::Relaxed)
+    }
+
+    fn completed(&self, k: u64) -> Result<()> {
+        let mut state = lock(&self.state);
+        let mut done = None;
+        while state.open.front().is_some_and(|(number, _)| *number <= k) {
+            done = state.open.pop_front();
+        }
+        done.map_or(Ok(()), |(_, offsets)| state.source.commit(&offsets))
+    }
+}
+
+impl StreamingContext {
+    /// The records of a partitioned log, in as many partitions as it has.
+    pub fn source_stream<S: Source>(&self, source: S, options: SourceOptions) -> DStream<S::Record> {
+        let reader = Arc::new(Reader {
+            state: Mutex::new(State { source, offsets: BTreeMap::new(), open: VecDeque::new() }),
+            limit: options.limit,
+            full: AtomicBool::new(false),
+            switch: Switch::default(),
+        });
+        let (exec, received) = (self.core.exec.clone(), self.core.received.clone());
+        self.input("source_stream", Some(reader.clone()), move |k| {
+            let parts = reader.read(k)?;
+            received.fetch_add(parts.iter().map(|part| part.len() as u64).sum(), Ordering::Relaxed);
+            let parts = parts.into_iter().map(|part| Batch::of(&exec, part, 1));
+            Ok(Some(Batch::union_all(&exec, parts)))
+        })
+    }
+}
+
+/// The lines of text files that others append to: partition `i` is file `i`, an offset is a byte position.
+///
+/// A line is a record once its newline is there. A file that is not there yet is empty; one that became shorter is read
+/// from its beginning.
+#[derive(Debug, Clone)]
+pub struct TailSource {
+    files: Vec<PathBuf>,
+}
+
+impl TailSource {
+    /// The lines of `files`, from their beginnings.
+    pub fn new(files: impl IntoIterator<Item = impl Into<PathBuf>>) -> Self {
+        TailSource { files: files.into_iter().map(Into::into).collect() }
+    }
+}
+
+impl Source for TailSource {
+    type Record = String;
+
+    fn partitions(&mut self) -> Result<Vec<(u32, Offset)>> {
+        Ok((0..self.files.len() as u32).map(|i| (i, Offset(0u64.to_le_bytes().to_vec()))).collect())
+    }
+
+    fn read(&mut self, partition: u32, from: &Offset, limit: usize) -> Result<Chunk<String>> {
+        let path = &self.files[partition as usize];
+        let failed = |e| Error::input("the file cannot be read").in_file(path).because(e);
+        let bytes = from.0.as_slice().try_into().map_err(|_| Error::input("the offset is not one of this source"))?;
+        let mut at = u64::from_le_bytes(bytes);
+        let mut records = Vec::new();
+        match File::open(path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => return Err(failed(e)),
+            Ok(mut file) => {
+                if file.metadata().map_err(failed)?.len() < at {
+                    at = 0;
+                }
+                file.seek(SeekFrom::Start(at)).map_err(failed)?;
+                let mut file = BufReader::with_capacity(1 << 18, file);
+                let mut line = Vec::new();
+                while records.len() < limit {
+                    line.clear();
+                    let read = file.read_until(b'\n', &mut line).map_err(failed)?;
+                    if line.last() != Some(&b'\n') {
+                        break;
+                    }
+                    at += read as u64;
+                    records.push(super::directory::text_of(&line));
+                }
+            }
+        }
+        Ok(Chunk { records, next: Offset(at.to_le_bytes().to_vec()) })
+    }
+
+    fn commit(&mut self, _: &BTreeMap<u32, Offset>) -> Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,88 @@
+//! State that absorbs every batch once, in the order of time, whoever asks first.
+//!
+//! When a batch is due its input is *noted*; when a job asks for what the state says at `k`, all inputs noted up to `k`
+//! are applied, in order. What nobody asks for is applied by the last job of its batch, so that inputs do not pile up.
+//! With several jobs at once, a later batch that comes first applies the earlier one on the way and leaves its result.
+//!
+//! Invariant: an input that cannot be applied leaves the state as if it had not been there, and its own batch fails.
+
+use super::batch::Batch;
+use super::scheduler::lock;
+use crate::{Error, Result};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Mutex;
+
+/// How a state takes a batch in.
+pub(crate) trait Apply<I>: Send {
+    /// What it says afterwards, by partition.
+    type Row: Send;
+
+    /// Takes in batch `k` (none: there was no dataset). `emit`: whether the result will be asked for.
+    fn apply(&mut self, k: u64, batch: Option<Batch<I>>, emit: bool) -> Result<Vec<Vec<Self::Row>>>;
+}
+
+/// See the module.
+pub(crate) struct Ordered<I, S: Apply<I>> {
+    inner: Mutex<Inner<I, S>>,
+    /// Batches that came and were not applied: apart, so that noting one does not wait for a job.
+    noted: Mutex<VecDeque<Noted<I>>>,
+}
+
+struct Noted<I> {
+    k: u64,
+    batch: Option<Batch<I>>,
+    emit: bool,
+}
+
+struct Inner<I, S: Apply<I>> {
+    state: S,
+    results: BTreeMap<u64, Result<Vec<Vec<S::Row>>>>,
+    _input: std::marker::PhantomData<fn(I)>,
+}
+
+impl<I: Send, S: Apply<I>> Ordered<I, S> {
+    pub(crate) fn new(state: S) -> Self {
+        let inner = Inner { state, results: BTreeMap::new(), _input: std::marker::PhantomData };
+        Ordered { inner: Mutex::new(inner), noted: Mutex::default() }
+    }
+
+    /// Batch `k` is due; later ones have not been noted.
+    pub(crate) fn note(&self, k: u64, batch: Option<Batch<I>>, emit: bool) {
+        lock(&self.noted).push_back(Noted { k, batch, emit });
+    }
+
+    fn advance(&self, inner: &mut Inner<I, S>, k: u64) {
+        loop {
+            let next = {
+                let mut noted = lock(&self.noted);
+                if noted.front().is_some_and(|noted| noted.k <= k) { noted.pop_front() } else { None }
+            };
+            let Some(Noted { k, batch, emit }) = next else { return };
+            let result = super::exec::guarded(|| inner.state.apply(k, batch, emit));
+            // What nobody will ask for need not be kept, but for an error.
+            if emit || result.is_err() {
+                inner.results.insert(k, result);
+            }
+        }
+    }
+
+    /// What the state says at `k`. Can be had once.
+    pub(crate) fn result(&self, k: u64) -> Result<Vec<Vec<S::Row>>> {
+        let mut inner = lock(&self.inner);
+        self.advance(&mut inner, k);
+        let gone = || Err(Error::data(format!("the state of batch {k} has been forgotten")));
+        inner.results.remove(&k).unwrap_or_else(gone)
+    }
+
+    /// Takes in everything up to `k`.
+    pub(crate) fn apply_until(&self, k: u64) {
+        self.advance(&mut lock(&self.inner), k);
+    }
+
+    /// The state of batch `k` will not be asked for any more.
+    pub(crate) fn settle(&self, k: u64) -> Result<()> {
+        let mut inner = lock(&self.inner);
+        self.advance(&mut inner, k);
+        inner.results.remove(&k).map_or(Ok(()), |result| result.map(|_| ()))
+    }
+}
