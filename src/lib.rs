@@ -43,8 +43,10 @@ pub mod hash;
 pub mod memory;
 pub mod metrics;
 pub mod query;
+pub mod shuffle;
 pub mod sink;
 pub mod source;
+pub mod store;
 pub mod stream;
 pub mod time;
 
