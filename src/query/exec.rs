@@ -87,7 +87,7 @@ fn fold_keyed<K: KeyRows>(plan: &Arc<Plan>, reader: &mut dyn Reader, context: &m
         }
         mapped
     };
-    let mut tally = Tally { next_line: vec![0; context.inputs.len().max(1)], ..Tally::default() };
+    let mut tally = Tally::new(context.inputs.len());
     let mut joint = Joint::default();
     engine::pipeline(
         reader.round(context.threads),
@@ -201,16 +201,21 @@ impl Joint {
 
 /// Sums over the run, kept in the order of the input.
 #[derive(Default)]
-struct Tally {
-    statistics: Statistics,
-    bad: Vec<BadPlace>,
+pub(super) struct Tally {
+    pub(super) statistics: Statistics,
+    pub(super) bad: Vec<BadPlace>,
     /// Lines of each input so far.
     next_line: Vec<u64>,
     greatest: Option<i64>,
 }
 
 impl Tally {
-    fn report(&mut self, report: Report, context: &mut Context) -> Result<()> {
+    /// Nothing yet of so many inputs.
+    pub(super) fn new(inputs: usize) -> Tally {
+        Tally { next_line: vec![0; inputs.max(1)], ..Tally::default() }
+    }
+
+    pub(super) fn report(&mut self, report: Report, context: &mut Context) -> Result<()> {
         let bad = report.bad.len() as u64;
         let ledger = &mut self.statistics.ledger;
         ledger.add(&Ledger { read: bad, bad, ..Ledger::default() });
@@ -242,7 +247,7 @@ impl Tally {
         }
     }
 
-    fn check_share(&self, context: &Context) -> Result<()> {
+    pub(super) fn check_share(&self, context: &Context) -> Result<()> {
         let ledger = &self.statistics.ledger;
         match context.max_bad {
             MaxBad::Share(share) if ledger.bad as f64 > share * ledger.read as f64 => {

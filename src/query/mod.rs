@@ -34,7 +34,9 @@ mod names;
 mod open;
 mod plan;
 mod reduce;
+mod repartition;
 mod rows;
+mod spilled;
 pub(crate) mod text;
 #[cfg(test)]
 mod twin;
@@ -47,6 +49,8 @@ pub use aggregates::{Aggregate, Value};
 pub use exec::MaxBad;
 pub use open::Format;
 use open::Layouts;
+pub use plan::Carry;
+pub use repartition::{Parts, Repartition};
 pub use rows::Rows;
 
 pub use crate::core::slide::Engine;
@@ -126,6 +130,7 @@ pub(crate) struct Options {
     pub(crate) max_record: usize,
     pub(crate) max_bad: MaxBad,
     pub(crate) partition_bits: Option<u32>,
+    pub(crate) spill_dir: Option<PathBuf>,
 }
 
 impl Options {
@@ -173,6 +178,7 @@ impl Query {
                 max_record: 16 << 20,
                 max_bad: MaxBad::Unlimited,
                 partition_bits: None,
+                spill_dir: None,
             },
             bad_sink: None,
         }
@@ -350,6 +356,21 @@ impl Query {
     pub fn partition_bits(mut self, bits: u32) -> Query {
         self.options.partition_bits = Some(bits.min(10));
         self
+    }
+
+    /// Where to spill what does not fit in the memory limit (default: nowhere, more memory is refused).
+    #[must_use]
+    pub fn spill_dir(mut self, dir: impl Into<PathBuf>) -> Query {
+        self.options.spill_dir = Some(dir.into());
+        self
+    }
+
+    /// Opens the input to hash-partition its records by the key into `parts` parts, instead of aggregating them.
+    ///
+    /// # Errors
+    /// Unreadable input, unknown fields, no key, windows or aggregates, which do not go with this.
+    pub fn repartition(self, parts: u32, carry: Carry) -> Result<Repartition> {
+        Repartition::open(self, parts, carry)
     }
 
     /// Opens the input and binds the query to its fields. Records are read when the first row is asked for.

@@ -62,6 +62,7 @@ impl Rows {
             filter: filter.as_deref(),
             having: having.as_deref(),
             naive: options.naive,
+            carry: super::Carry::Nothing,
         };
         let Opened { plan, reader, inputs, notes } = open(input, &request, &options, bad_sink.is_some(), &progress)?;
         let pool = pool(options.threads)?;

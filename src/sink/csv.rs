@@ -32,18 +32,7 @@ impl CsvSink {
     /// Opens `path` (or standard output) and writes the header.
     pub(super) fn open(path: Option<&Path>, schema: &SchemaRef) -> Result<Self> {
         let writer = Writer::open(path)?;
-        let mut row = Row::default();
-        for (i, field) in schema.fields().iter().enumerate() {
-            let name = field.name().as_bytes();
-            row.room(2 * name.len() + 4);
-            if i > 0 {
-                row.byte(b',');
-            }
-            text(name, 0, name.len(), &mut row);
-        }
-        row.room(1);
-        row.byte(b'\n');
-        writer.send(row.into_bytes());
+        writer.send(header(schema));
         Ok(CsvSink { writer, rows: 0 })
     }
 }
@@ -102,6 +91,22 @@ impl Sink for CsvSink {
     }
 }
 
+/// The first line.
+pub(super) fn header(schema: &SchemaRef) -> Vec<u8> {
+    let mut row = Row::default();
+    for (i, field) in schema.fields().iter().enumerate() {
+        let name = field.name().as_bytes();
+        row.room(2 * name.len() + 4);
+        if i > 0 {
+            row.byte(b',');
+        }
+        text(name, 0, name.len(), &mut row);
+    }
+    row.room(1);
+    row.byte(b'\n');
+    row.into_bytes()
+}
+
 /// How many rows of these columns make about one buffer.
 fn piece_rows(cells: &[Cells], rows: usize) -> usize {
     let bytes: usize = cells
@@ -115,7 +120,7 @@ fn piece_rows(cells: &[Cells], rows: usize) -> usize {
 }
 
 /// Prints the rows of `range`.
-fn print(columns: &[Cells], range: Range<usize>, row: &mut Row) {
+pub(super) fn print(columns: &[Cells], range: Range<usize>, row: &mut Row) {
     // What a row needs beside its text; a comma or the newline is counted with each field.
     let fixed = columns.len() * (LONGEST + 1) + 1;
     let mut columns: Vec<(&Cells, LastTime)> = columns.iter().map(|column| (column, LastTime::new())).collect();

@@ -22,10 +22,13 @@ mod csv;
 mod destination;
 mod null;
 mod parquet;
+mod parts;
 mod table;
 #[cfg(test)]
 mod tests;
 mod writer;
+
+pub use parts::{Manifest, PartFiles, PartFormat, PartSummary};
 
 use crate::{Error, Result};
 use arrow_array::RecordBatch;

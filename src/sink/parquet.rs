@@ -228,21 +228,26 @@ fn failed(file: &SerializedFileWriter<Buffered>, error: ParquetError) -> Error {
 
 /// Rows that arrived in batches of any size and leave in blocks of one.
 #[derive(Debug, Default)]
-struct Blocks {
+pub(super) struct Blocks {
     batches: std::collections::VecDeque<RecordBatch>,
     rows: usize,
 }
 
 impl Blocks {
-    fn push(&mut self, batch: RecordBatch) {
+    pub(super) fn push(&mut self, batch: RecordBatch) {
         if batch.num_rows() > 0 {
             self.rows += batch.num_rows();
             self.batches.push_back(batch);
         }
     }
 
+    /// Rows that wait.
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
     /// The next `rows` rows, if there are so many (and any).
-    fn next(&mut self, rows: usize) -> Result<Option<RecordBatch>> {
+    pub(super) fn next(&mut self, rows: usize) -> Result<Option<RecordBatch>> {
         if rows == 0 || self.rows < rows {
             return Ok(None);
         }

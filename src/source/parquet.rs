@@ -155,6 +155,7 @@ pub(crate) struct ParquetReader {
     options: ReadOptions,
     current: Option<(ParquetFile, Arc<Projection>, usize, usize)>,
     schema: SchemaRef,
+    largest: usize,
 }
 
 /// The wanted columns of one file.
@@ -173,7 +174,20 @@ impl ParquetReader {
         options: ReadOptions,
     ) -> Self {
         let schema = first.schema().clone();
-        ParquetReader { inputs, next_input: 0, opened: Some(first), time, wanted, options, current: None, schema }
+        let groups = first.metadata.metadata().row_groups().iter();
+        let bytes = |bytes: i64| bytes.max(0) as usize;
+        let largest = groups.map(|g| bytes(g.total_byte_size()) + bytes(g.compressed_size())).max().unwrap_or(0);
+        ParquetReader {
+            largest,
+            inputs,
+            next_input: 0,
+            opened: Some(first),
+            time,
+            wanted,
+            options,
+            current: None,
+            schema,
+        }
     }
 
     fn project(&self, file: &ParquetFile) -> Result<Projection> {
@@ -208,6 +222,11 @@ impl Reader for ParquetReader {
     /// A row group is many blocks.
     fn round(&self, threads: usize) -> usize {
         2 * threads
+    }
+
+    /// What the largest row group of the first file takes, and what is read of it at once.
+    fn task_bytes(&self) -> usize {
+        self.largest
     }
 
     fn tasks(&mut self, most: usize) -> Result<Vec<Box<dyn Task>>> {

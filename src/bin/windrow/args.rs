@@ -23,6 +23,10 @@ pub enum Command {
     ///
     /// Example: windrow replay access.log --key path --window 5m --slide 30s --agg 'count, sum(bytes), count_if(status >= 500) as errors'
     Replay(Box<Replay>),
+    /// Hash-partition records by key into N files
+    ///
+    /// Example: windrow shuffle access.log --key host --partitions 64 -o by_host
+    Shuffle(Box<crate::shuffle::Shuffle>),
 }
 
 /// `windrow replay`.
@@ -227,14 +231,14 @@ impl From<EngineName> for Engine {
 #[derive(Debug, Clone, Copy)]
 pub struct Quote(pub Option<u8>);
 
-fn quote(text: &str) -> Result<Quote> {
+pub(crate) fn quote(text: &str) -> Result<Quote> {
     match text {
         "" | "none" => Ok(Quote(None)),
         _ => byte(text).map(|b| Quote(Some(b))),
     }
 }
 
-fn delimiter(text: &str) -> Result<u8> {
+pub(crate) fn delimiter(text: &str) -> Result<u8> {
     match text {
         "\\t" | "tab" => Ok(b'\t'),
         _ => byte(text),
@@ -248,13 +252,13 @@ fn byte(text: &str) -> Result<u8> {
     }
 }
 
-fn field_type(text: &str) -> Result<(String, FieldType)> {
+pub(crate) fn field_type(text: &str) -> Result<(String, FieldType)> {
     let (field, ty) = text.rsplit_once(':').ok_or_else(|| Error::usage("write FIELD:TYPE, such as bytes:float"))?;
     Ok((field.to_owned(), ty.parse()?))
 }
 
 /// Bytes from `512MiB`, `1G`, `64k`, `1000`. Units without `i` are binary too, as memory is.
-fn size(text: &str) -> Result<usize> {
+pub(crate) fn size(text: &str) -> Result<usize> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let shift = match text[digits..].trim().to_ascii_lowercase().as_str() {
         "" | "b" => 0,
@@ -273,7 +277,7 @@ fn size(text: &str) -> Result<usize> {
     Ok(bytes as usize)
 }
 
-fn max_bad(text: &str) -> Result<MaxBad> {
+pub(crate) fn max_bad(text: &str) -> Result<MaxBad> {
     let wrong = || Error::usage("give a number of records such as 100, or a share such as 1%");
     match text.strip_suffix('%') {
         None => text.parse().map(MaxBad::Records).map_err(|_| wrong()),

@@ -5,6 +5,7 @@
 mod args;
 mod progress;
 mod replay;
+mod shuffle;
 mod stats;
 
 use clap::Parser;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
     let arguments = args::Arguments::parse();
     let outcome = match arguments.command {
         args::Command::Replay(replay) => replay::run(*replay),
+        args::Command::Shuffle(shuffle) => shuffle::run(*shuffle),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,9 +1,11 @@
 //! The fields of an input as a plan is bound to them.
 
 use crate::format::FieldType;
-use crate::query::plan::{Fields, timestamp_type};
+use crate::format::json::WHOLE_RECORD;
+use crate::query::plan::{Carried, Carry, Fields, timestamp_type};
 use crate::{Error, Result};
-use arrow_schema::{DataType, Schema};
+use arrow_schema::{DataType, Field, Schema};
+use std::sync::Arc;
 
 /// Columns of Parquet and record batches.
 pub(super) struct ArrowFields<'a>(pub(super) &'a Schema);
@@ -14,6 +16,15 @@ impl Fields for ArrowFields<'_> {
     }
     fn value(&self, field: &str) -> Option<DataType> {
         self.0.field_with_name(field).ok().map(|f| f.data_type().clone())
+    }
+    fn carried(&self, _carry: Carry) -> Vec<Carried> {
+        let plain = |data_type: &DataType| match data_type {
+            DataType::Dictionary(_, values) => values.as_ref().clone(),
+            other => other.clone(),
+        };
+        let carried =
+            |f: &Arc<Field>| Carried { name: f.name().clone(), data_type: plain(f.data_type()), as_key: false };
+        self.0.fields().iter().map(carried).collect()
     }
     fn names(&self) -> Vec<String> {
         self.0.fields().iter().map(|f| f.name().clone()).collect()
@@ -28,6 +39,8 @@ pub(super) struct TextFields {
     pub(super) open: bool,
     /// Whether text carries the marks of JSON.
     pub(super) marked: bool,
+    /// Fields that are parts of others, and whose values are in those.
+    pub(super) parts: Vec<String>,
 }
 
 const ACCESS_FIELDS: [&str; 12] = [
@@ -103,6 +116,20 @@ impl Fields for TextFields {
     }
     fn names(&self) -> Vec<String> {
         self.fields.iter().map(|(n, _)| n.clone()).collect()
+    }
+    fn carried(&self, carry: Carry) -> Vec<Carried> {
+        let text = |name: &str| Carried { name: name.to_owned(), data_type: DataType::Utf8, as_key: true };
+        if self.marked && carry == Carry::Records {
+            return vec![text(WHOLE_RECORD)];
+        }
+        let whole = self.fields.iter().filter(|(name, _)| !self.parts.contains(name));
+        whole
+            .map(|(name, ty)| match ty {
+                FieldType::Text => text(name),
+                _ if carry == Carry::Verbatim => text(name),
+                ty => Carried { name: name.clone(), data_type: arrow_type(*ty), as_key: false },
+            })
+            .collect()
     }
     fn marked(&self) -> bool {
         self.marked
