@@ -24,6 +24,9 @@
 //! Sessions have no panes: a block's records are folded by (key, session in the block), and partitions extend, bridge and
 //! close the sessions of each key ([`core::session`]).
 //!
+//! What does not fit in memory goes through the [`shuffle`]: one consolidated file per worker in the [`store`], read back by
+//! partition in the order of the input. [`query::Repartition`] is built on it: whole records by the hash of their key.
+//!
 //! Where this departs from the plan it was built on, and why:
 //! - *Panes are runs of one log per partition*, not vectors of their own with a slot map each. Disordered input appends
 //!   cells that are folded later, in the order of arrival; one reused slot map serves the pane that is hot. Thousands of
@@ -32,6 +35,11 @@
 //!   keys, 64 partitions cost a fifth of the processor time of H1 in segments of a dozen cells.
 //! - *A block that folds early numbers its keys first* and only then its cells, so that a text key is hashed, compared and
 //!   sent on once per block and key instead of once per cell.
+//! - *A batch is scattered when it is pushed*, not when it is spilled: in the cache instead of over all that a worker
+//!   holds, and a spill then copies runs of whole partitions and needs one block of extra memory instead of twice the rows.
+//! - *Blocks are mapped one by one*, not whole files: pages of a mapped spill file count as memory of the process.
+//! - *Repartitioning spills only if it must*: while all parts can be open at once within the limit, rows go straight to their
+//!   files, which saves packing and unpacking each of them.
 //! - *A block that does not fold sends states too*, one record each, not raw values: reduce then knows one operation.
 //!
 //! # Known limitation
@@ -47,8 +55,10 @@ pub mod hash;
 pub mod memory;
 pub mod metrics;
 pub mod query;
+pub mod shuffle;
 pub mod sink;
 pub mod source;
+pub mod store;
 pub mod stream;
 pub mod time;
 

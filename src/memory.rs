@@ -47,6 +47,25 @@ impl Budget {
     }
 }
 
+/// The limit of a run that was given none: 60 % of the memory that the system, or the control group of this process, has
+/// free. `None` where nothing is known of it.
+pub fn default_limit() -> Option<usize> {
+    let number = |path: &str| -> Option<u64> { std::fs::read_to_string(path).ok()?.trim().parse().ok() };
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let mut free = line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10;
+    let groups = [
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ];
+    for (limit, used) in groups {
+        if let (Some(limit), Some(used)) = (number(limit), number(used)) {
+            free = free.min(limit.saturating_sub(used));
+        }
+    }
+    usize::try_from(free / 5 * 3).ok()
+}
+
 /// Bytes set aside for one structure.
 #[derive(Debug)]
 pub struct Lease {

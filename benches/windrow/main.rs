@@ -24,6 +24,7 @@ mod partition;
 #[allow(dead_code)]
 #[path = "../../tools/generate/random.rs"]
 mod random;
+mod shuffle;
 mod sliding;
 mod typed;
 
@@ -51,12 +52,13 @@ fn config() -> Criterion {
 type Module = (&'static [&'static str], fn(&mut Criterion));
 
 /// The modules, by the words that a filter on the command line may hold.
-const MODULES: [Module; 5] = [
+const MODULES: [Module; 6] = [
     (&["partition"], partition::benches),
     (&["groups", "interning", "tumbling count", "sliding count"], groups::benches),
     (&["panes"], panes::benches),
     (&["decode"], decode::benches),
     (&["sliding"], sliding::benches),
+    (&["shuffle", "spill"], shuffle::benches),
 ];
 
 /// Runs the modules that the command line names, or all: checks and data of the others would take minutes.

@@ -333,7 +333,7 @@ fn keep<K>(
 }
 
 /// The rows of `piece` for which `mask` is true.
-fn select(piece: &Piece, mask: &BooleanArray) -> Result<Piece> {
+pub(super) fn select(piece: &Piece, mask: &BooleanArray) -> Result<Piece> {
     let rows = mask.true_count();
     if rows == piece.rows {
         return Ok(piece.clone());

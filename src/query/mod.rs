@@ -41,8 +41,10 @@ mod pane_column;
 mod plan;
 mod records;
 mod reduce;
+mod repartition;
 mod rows;
 mod session;
+mod spilled;
 mod tally;
 pub(crate) mod text;
 #[cfg(test)]
@@ -56,7 +58,9 @@ pub use aggregates::{Aggregate, Value};
 pub use exec::MaxBad;
 pub use open::Format;
 use open::Layouts;
+pub use plan::Carry;
 pub use records::Records;
+pub use repartition::{Parts, Repartition};
 pub use rows::Rows;
 pub use session::Session;
 
@@ -140,6 +144,7 @@ pub(crate) struct Options {
     pub(crate) max_record: usize,
     pub(crate) max_bad: MaxBad,
     pub(crate) partition_bits: Option<u32>,
+    pub(crate) spill_dir: Option<PathBuf>,
 }
 
 impl Options {
@@ -213,6 +218,7 @@ impl Query {
                 max_record: 16 << 20,
                 max_bad: MaxBad::Unlimited,
                 partition_bits: None,
+                spill_dir: None,
             },
             bad_sink: None,
             late_sink: None,
@@ -463,6 +469,21 @@ impl Query {
     pub fn records(self, fields: impl IntoIterator<Item = impl Into<String>>) -> Result<Records> {
         let fields: Vec<String> = fields.into_iter().map(Into::into).collect();
         Records::open(self, &fields)
+    }
+
+    /// Where to spill what does not fit in the memory limit (default: nowhere, more memory is refused).
+    #[must_use]
+    pub fn spill_dir(mut self, dir: impl Into<PathBuf>) -> Query {
+        self.options.spill_dir = Some(dir.into());
+        self
+    }
+
+    /// Opens the input to hash-partition its records by the key into `parts` parts, instead of aggregating them.
+    ///
+    /// # Errors
+    /// Unreadable input, unknown fields, no key, windows or aggregates, which do not go with this.
+    pub fn repartition(self, parts: u32, carry: Carry) -> Result<Repartition> {
+        Repartition::open(self, parts, carry)
     }
 
     /// Opens the input and binds the query to its fields. Records are read when the first row is asked for.

@@ -6,7 +6,7 @@
 use super::exec::Context;
 use super::map::Piece;
 use super::open::{Opened, open};
-use super::plan::{Plan, Request, timestamp_type};
+use super::plan::{Carry, Plan, Request, timestamp_type};
 use super::tally::Tally;
 use super::text::TextColumn;
 use super::{Engine, Query};
@@ -79,6 +79,7 @@ impl Records {
             having: None,
             naive: false,
             fields: Some(fields),
+            carry: Carry::Nothing,
         };
         let progress = Arc::new(Progress::default());
         let Opened { plan, reader, inputs, notes } = open(input, &request, &options, bad_sink.is_some(), &progress)?;

@@ -67,6 +67,7 @@ impl Rows {
             having: having.as_deref(),
             naive: options.naive,
             fields: None,
+            carry: super::Carry::Nothing,
         };
         let Opened { plan, reader, inputs, notes } = open(input, &request, &options, bad_sink.is_some(), &progress)?;
         let pool = pool(options.threads)?;

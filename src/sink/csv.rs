@@ -37,7 +37,7 @@ impl Lines for Csv {
 }
 
 /// Prints the rows of `range`.
-fn print(columns: &[Cells], range: Range<usize>, row: &mut Row) {
+pub(super) fn print(columns: &[Cells], range: Range<usize>, row: &mut Row) {
     // What a row needs beside its text; a comma or the newline is counted with each field.
     let fixed = columns.len() * (LONGEST + 1) + 1;
     let mut columns: Vec<(&Cells, LastTime)> = columns.iter().map(|column| (column, LastTime::new())).collect();

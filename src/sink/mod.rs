@@ -26,10 +26,13 @@ mod lines;
 mod ndjson;
 mod null;
 mod parquet;
+mod parts;
 mod table;
 #[cfg(test)]
 mod tests;
 mod writer;
+
+pub use parts::{Manifest, PartFiles, PartFormat, PartSummary};
 
 use crate::{Error, Result};
 use arrow_array::RecordBatch;

@@ -67,6 +67,14 @@ impl Lines for Ndjson {
     }
 }
 
+/// A JSON string.
+pub(super) fn quoted(string: &str) -> String {
+    let mut row = Row::default();
+    row.room(string.len() + 2);
+    text(string.as_bytes(), &mut row);
+    String::from_utf8_lossy(row.as_bytes()).into_owned()
+}
+
 /// Prints a JSON string.
 #[inline]
 fn text(bytes: &[u8], row: &mut Row) {

@@ -21,7 +21,7 @@ use crate::query::map::Piece;
 use crate::{Result, format::BadRecord};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Text per block, bytes of decompressed input.
 pub(crate) const BLOCK_BYTES: u64 = 4 << 20;
@@ -96,6 +96,11 @@ pub(crate) trait Reader: Send {
         Ok(None)
     }
 
+    /// About how many bytes of memory a task takes once it is decoded.
+    fn task_bytes(&self) -> usize {
+        2 * BLOCK_BYTES as usize
+    }
+
     /// Called once after the last task: what only the whole input can tell.
     fn finish(&mut self) -> Result<()> {
         Ok(())
@@ -115,6 +120,18 @@ pub struct Progress {
     pub windows_total: AtomicU64,
     /// Windows handed out.
     pub windows_done: AtomicU64,
+    /// Set by whoever wants the run to end early, for example at a signal: it then ends with an error and cleans up.
+    pub stop: Arc<AtomicBool>,
+}
+
+impl Progress {
+    /// Whether the run is to go on.
+    pub(crate) fn go_on(&self) -> Result<()> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(crate::Error::new(crate::ErrorKind::Io, "stopped before the end of the input"));
+        }
+        Ok(())
+    }
 }
 
 /// A place that a bad record is reported with.

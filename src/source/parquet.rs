@@ -159,6 +159,7 @@ pub(crate) struct ParquetReader {
     options: ReadOptions,
     current: Option<(ParquetFile, Arc<Projection>, usize, usize)>,
     schema: SchemaRef,
+    largest: usize,
 }
 
 /// The wanted columns of one file.
@@ -177,7 +178,11 @@ impl ParquetReader {
         options: ReadOptions,
     ) -> Self {
         let schema = first.schema().clone();
+        let groups = first.metadata.metadata().row_groups().iter();
+        let bytes = |bytes: i64| bytes.max(0) as usize;
+        let largest = groups.map(|g| bytes(g.total_byte_size()) + bytes(g.compressed_size())).max().unwrap_or(0);
         ParquetReader {
+            largest,
             inputs,
             first_input: 0,
             next_input: 0,
@@ -222,6 +227,11 @@ impl Reader for ParquetReader {
     /// A row group is many blocks.
     fn round(&self, threads: usize) -> usize {
         2 * threads
+    }
+
+    /// What the largest row group of the first file takes, and what is read of it at once.
+    fn task_bytes(&self) -> usize {
+        self.largest
     }
 
     fn tasks(&mut self, most: usize) -> Result<Vec<Box<dyn Task>>> {
@@ -273,6 +283,7 @@ impl Reader for ParquetReader {
                 options: self.options.clone(),
                 current: None,
                 schema: self.schema.clone(),
+                largest: self.largest,
             })
         };
         std::mem::take(&mut self.inputs).into_iter().enumerate().map(one).collect()

@@ -9,6 +9,7 @@ mod expect;
 mod hop;
 mod log;
 mod random;
+mod rows;
 
 use std::error::Error;
 use std::time::Instant;
@@ -27,6 +28,8 @@ usage:
   generate ndjson [OPTIONS] -o FILE     the same records as NDJSON
   generate hop --variant V [OPTIONS] -o FILE.parquet
                                         columns ts, key, value of one hour
+  generate rows   [OPTIONS] -o FILE.parquet
+                                        columns key, value, payload: 30,000,000 rows of 100 bytes
 
 options:
   -o, --output FILE       where to; `-` is standard output (log and ndjson)
@@ -122,8 +125,9 @@ fn run(command: &str, args: &[String]) -> Result<(), Failure> {
             }
             hop::run(variant, &options)?
         }
+        "rows" => rows::run(&options)?,
         other => {
-            return Err(format!("unknown command {other:?}; known are log, ndjson, hop").into());
+            return Err(format!("unknown command {other:?}; known are log, ndjson, hop, rows").into());
         }
     };
     if let Some(expected) = expected {

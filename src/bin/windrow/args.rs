@@ -24,6 +24,11 @@ pub enum Command {
     /// Example: windrow replay access.log --key path --window 5m --slide 30s --agg 'count, sum(bytes), count_if(status >= 500) as errors'
     Replay(Box<Replay>),
 
+    /// Hash-partition records by key into N files
+    ///
+    /// Example: windrow shuffle access.log --key host --partitions 64 -o by_host
+    Shuffle(Box<Shuffle>),
+
     /// The parsed fields of each record
     ///
     /// Example: windrow parse access.log --fields time,path,status --where 'status >= 500'
@@ -138,6 +143,10 @@ pub struct Common {
     #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Execution")]
     pub memory: Option<usize>,
 
+    /// Where to spill what does not fit in memory [default: the folder for temporary files]
+    #[arg(long, value_name = "DIR", help_heading = "Execution")]
+    pub spill_dir: Option<PathBuf>,
+
     /// Worker threads [default: all cores]
     #[arg(long, value_name = "N", default_value = "0", hide_default_value = true, help_heading = "Execution")]
     pub threads: usize,
@@ -221,6 +230,21 @@ pub struct Parse {
     /// Fields to write, comma-separated [default: all, in the order of the input]
     #[arg(long, value_name = "F[,F...]", help_heading = "Query")]
     pub fields: Vec<String>,
+}
+
+/// `windrow shuffle`. The output is a folder that the files and manifest.json appear in.
+#[derive(Debug, Args)]
+pub struct Shuffle {
+    #[command(flatten)]
+    pub common: Common,
+
+    /// Fields to partition by, comma-separated: records that agree in all of them go into one file
+    #[arg(long, value_name = "F[,F...]", required = true, help_heading = "Query")]
+    pub key: Vec<String>,
+
+    /// Number of files
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536), help_heading = "Query")]
+    pub partitions: u32,
 }
 
 /// `--format`.

@@ -20,7 +20,8 @@ use windrow::{Error, Result, sink};
 /// Where the rows go, and what is said meanwhile.
 pub struct Output<'a> {
     args: &'a Common,
-    target: Target,
+    /// `None`: a folder, which is not written through [`Output::write`].
+    target: Option<Target>,
     start: Instant,
 }
 
@@ -34,7 +35,22 @@ impl Output<'_> {
         if let Some(path) = &target.path {
             refuse_input(args, path)?;
         }
-        Ok(Output { args, target, start: Instant::now() })
+        Ok(Output { args, target: Some(target), start: Instant::now() })
+    }
+
+    /// A folder.
+    pub fn folder(args: &Common) -> Output<'_> {
+        Output { args, target: None, start: Instant::now() }
+    }
+
+    /// Shows how far the run is, if that is wanted, until it is dropped.
+    pub fn meter(&self, progress: Arc<Progress>) -> Option<Meter> {
+        let show = match self.args.progress {
+            When::Always => true,
+            When::Never => false,
+            When::Auto => !self.args.quiet && std::io::stderr().is_terminal(),
+        };
+        show.then(|| Meter::start(progress))
     }
 
     /// Says what was found out about the input.
@@ -51,13 +67,9 @@ impl Output<'_> {
         progress: Arc<Progress>,
         run: impl FnOnce(Take<'_>) -> Result<()>,
     ) -> Result<SinkSummary> {
-        let mut sink = sink::open(&self.target, schema)?;
-        let show = match self.args.progress {
-            When::Always => true,
-            When::Never => false,
-            When::Auto => !self.args.quiet && std::io::stderr().is_terminal(),
-        };
-        let meter = show.then(|| Meter::start(progress));
+        let Some(target) = &self.target else { return Err(Error::output("a folder takes no rows")) };
+        let mut sink = sink::open(target, schema)?;
+        let meter = self.meter(progress);
         run(&mut |batches| {
             sink.write(batches)?;
             Ok(!sink.closed())
@@ -68,9 +80,9 @@ impl Output<'_> {
     }
 
     /// Writes the statistics where `--stats` says.
-    pub fn statistics(&self, statistics: &Statistics, summary: &SinkSummary, threads: usize) -> Result<()> {
+    pub fn statistics(&self, statistics: &Statistics, checksum: Option<u64>, threads: usize) -> Result<()> {
         let Some(path) = &self.args.stats else { return Ok(()) };
-        let json = stats::json(statistics, summary.checksum, self.start.elapsed().as_secs_f64(), threads);
+        let json = stats::json(statistics, checksum, self.start.elapsed().as_secs_f64(), threads);
         if path == Path::new("-") {
             say(format_args!("{json}\n"));
             return Ok(());
@@ -102,6 +114,7 @@ pub fn input(args: &Common, bad_lines: Option<&Lines>) -> Result<Query> {
         .time(args.time.clone(), args.time_format.clone())
         .max_record(args.max_record)
         .threads(args.threads)
+        .spill_dir(args.spill_dir.clone().unwrap_or_else(std::env::temp_dir))
         .header(!args.no_header);
     if let Some(zone) = &args.timezone {
         query = query.timezone(zone.clone());
@@ -203,4 +216,13 @@ pub fn report_bad(args: &Common, statistics: &Statistics, places: &[BadPlace]) {
         let file = place.file.as_ref().map_or("standard input".into(), |f| f.display().to_string());
         say(format_args!("  {file}, line {} (byte {}): {}\n", place.line, place.offset, place.reason));
     }
+}
+
+/// The fields of `--key`.
+pub fn keys(lists: &[String]) -> Result<Vec<String>> {
+    let keys: Vec<String> = lists.iter().flat_map(|list| list.split(',')).map(|k| k.trim().to_owned()).collect();
+    if keys.iter().any(String::is_empty) {
+        return Err(Error::usage("--key: a field name is missing between the commas"));
+    }
+    Ok(keys)
 }

@@ -7,6 +7,7 @@ mod common;
 mod parse;
 mod progress;
 mod replay;
+mod shuffle;
 mod stats;
 
 use clap::{CommandFactory, Parser};
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
     let arguments = args::Arguments::parse();
     let outcome = match arguments.command {
         args::Command::Replay(replay) => replay::run(*replay),
+        args::Command::Shuffle(shuffle) => shuffle::run(*shuffle),
         args::Command::Parse(parse) => parse::run(*parse),
         args::Command::Completions { shell } => {
             let mut command = args::Arguments::command();

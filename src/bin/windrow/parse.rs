@@ -19,5 +19,5 @@ pub fn run(args: Parse) -> Result<()> {
     let summary = output.write(&schema, progress, |take| records.for_each_block(take))?;
     bad_lines.iter().try_for_each(Lines::finish)?;
     report_bad(&args.common, &records.statistics(), records.bad_records());
-    output.statistics(&records.statistics(), &summary, records.threads())
+    output.statistics(&records.statistics(), summary.checksum, records.threads())
 }

@@ -1,7 +1,7 @@
 //! `windrow replay`: from flags to a query, from its rows to a sink.
 
 use crate::args::Replay;
-use crate::common::{Lines, Output, input, report_bad};
+use crate::common::{Lines, Output, input, keys, report_bad};
 use crate::progress::say;
 use windrow::query::{Agg, Query, Rows, Session, Window};
 use windrow::sink::OutputFormat;
@@ -25,16 +25,12 @@ pub fn run(args: Replay) -> Result<()> {
     }
     report_bad(&args.common, &rows.statistics(), rows.bad_records());
     report_late(&args, &rows);
-    output.statistics(&rows.statistics(), &summary, rows.threads())
+    output.statistics(&rows.statistics(), summary.checksum, rows.threads())
 }
 
 fn query(args: &Replay, bad_lines: Option<&Lines>, late: Option<&Lines>) -> Result<Query> {
     let mut query = input(&args.common, bad_lines)?.naive(args.naive).engine(args.engine.into());
-    for key in args.key.iter().flat_map(|list| list.split(',')) {
-        let key = key.trim();
-        if key.is_empty() {
-            return Err(Error::usage("--key: a field name is missing between the commas"));
-        }
+    for key in keys(&args.key)? {
         query = query.key(key);
     }
     if let Some(window) = &args.window {

@@ -42,6 +42,8 @@ const NO_TIME: &str = "no valid time";
 const TOO_LONG: &str = "longer than the longest record (--max-record)";
 /// What may stand before the first line of an input.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+/// The name of a field that every record has: the record itself, as it stands, without the space around it.
+pub const WHOLE_RECORD: &str = "\0record";
 /// Layouts are remembered up to this many members of one object.
 const MAX_HINTS: usize = 256;
 
@@ -79,6 +81,8 @@ struct Wish {
     path: usize,
     name: String,
     ty: FieldType,
+    /// Whether it is the record itself.
+    whole: bool,
     /// How it is written, if it is a time: the event time's format for the event time's field.
     format: TimeFormat,
 }
@@ -100,6 +104,7 @@ impl JsonDecoder {
                 path: paths.add(&field.name)?,
                 name: field.name.clone(),
                 ty: field.ty,
+                whole: field.name == WHOLE_RECORD,
                 format: wanted.format_of(&field.name),
             });
         }
@@ -146,7 +151,10 @@ impl Decoder for JsonDecoder {
                         Some(NO_TIME)
                     } else {
                         for (wish, column) in self.fields.iter().zip(&mut columns) {
-                            let token = self.paths.resolve(wish.path, &reader.tokens);
+                            let token = match wish.whole {
+                                false => self.paths.resolve(wish.path, &reader.tokens),
+                                true => whole_record(data, start, end),
+                            };
                             let fits = column
                                 .push(token, data, &mut scratch)
                                 .map_err(|e| e.at_offset(block.offset + start as u64))?;
@@ -170,6 +178,13 @@ impl Decoder for JsonDecoder {
         out.columns = columns.into_iter().map(Column::finish).collect::<Result<_>>()?;
         Ok(out)
     }
+}
+
+/// The record in `data[start..end]`, which is good.
+fn whole_record(data: &[u8], start: usize, end: usize) -> Token {
+    let first = memchr::memchr(b'{', &data[start..end]).map_or(start, |at| start + at);
+    let last = memchr::memrchr(b'}', &data[first..end]).map_or(end, |at| first + at + 1);
+    Token { start: first as u32, end: last as u32, kind: Kind::Plain }
 }
 
 /// What stood between two values of an object: a guess at what stands there in the next one.

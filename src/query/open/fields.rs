@@ -1,9 +1,11 @@
 //! The fields of an input as a plan is bound to them.
 
 use crate::format::FieldType;
-use crate::query::plan::{Fields, timestamp_type};
+use crate::format::json::WHOLE_RECORD;
+use crate::query::plan::{Carried, Carry, Fields, timestamp_type};
 use crate::{Error, Result};
-use arrow_schema::{DataType, Schema};
+use arrow_schema::{DataType, Field, Schema};
+use std::sync::Arc;
 
 /// Columns of Parquet and record batches.
 pub(super) struct ArrowFields<'a> {
@@ -28,6 +30,15 @@ impl Fields for ArrowFields<'_> {
     fn value(&self, field: &str) -> Option<DataType> {
         self.schema.field_with_name(field).ok().map(|f| f.data_type().clone())
     }
+    fn carried(&self, _carry: Carry) -> Vec<Carried> {
+        let plain = |data_type: &DataType| match data_type {
+            DataType::Dictionary(_, values) => values.as_ref().clone(),
+            other => other.clone(),
+        };
+        let carried =
+            |f: &Arc<Field>| Carried { name: f.name().clone(), data_type: plain(f.data_type()), as_key: false };
+        self.schema.fields().iter().map(carried).collect()
+    }
     fn names(&self) -> Vec<String> {
         self.schema.fields().iter().map(|f| f.name().clone()).collect()
     }
@@ -45,6 +56,8 @@ pub(super) struct TextFields {
     pub(super) time: Option<String>,
     /// Fields that are parts of others, or that the format does not have: they are not among all.
     pub(super) derived: &'static [&'static str],
+    /// Fields that are parts of others, and whose values are in those.
+    pub(super) parts: Vec<String>,
 }
 
 const ACCESS_FIELDS: [&str; 12] = [
@@ -141,6 +154,20 @@ impl Fields for TextFields {
     }
     fn time(&self) -> Option<String> {
         self.time.clone()
+    }
+    fn carried(&self, carry: Carry) -> Vec<Carried> {
+        let text = |name: &str| Carried { name: name.to_owned(), data_type: DataType::Utf8, as_key: true };
+        if self.marked && carry == Carry::Records {
+            return vec![text(WHOLE_RECORD)];
+        }
+        let whole = self.all().into_iter().filter(|name| !self.parts.contains(name));
+        whole
+            .map(|name| match self.field_type(&name) {
+                FieldType::Text => text(&name),
+                _ if carry == Carry::Verbatim => text(&name),
+                ty => Carried { data_type: arrow_type(ty), as_key: false, name },
+            })
+            .collect()
     }
     fn marked(&self) -> bool {
         self.marked

@@ -5,7 +5,7 @@ use super::{Format, TIME_FIELDS, no_time};
 use crate::format::access::AccessDecoder;
 use crate::format::csv::{CsvDecoder, Dialect, Layout};
 use crate::format::infer::SAMPLE_RECORDS;
-use crate::format::json::{self, JsonDecoder};
+use crate::format::json::{self, InferredField, JsonDecoder};
 use crate::format::pattern::{Pattern, PatternDecoder};
 use crate::format::{Decoder, Field, FieldType, TextBlock, TimeField, Wanted};
 use crate::query::Options;
@@ -13,6 +13,7 @@ use crate::query::plan::{Fields, Plan, Request, similar, unknown};
 use crate::time::TimeFormat;
 use crate::{Error, Result};
 use arrow_array::cast::AsArray;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// What a text input came to.
@@ -57,8 +58,9 @@ impl Opened {
         let known = match format {
             Format::Json => {
                 let inferred = sample.map(|b| json::infer(b, SAMPLE_RECORDS)).unwrap_or_default();
+                let parts = members(&inferred.fields);
                 let named = inferred.fields.into_iter().map(|f| (f.name, f.ty)).collect();
-                fields = TextFields { fields: named, open: true, marked: true, ..TextFields::default() };
+                fields = TextFields { fields: named, open: true, marked: true, parts, ..TextFields::default() };
                 Known::Json
             }
             Format::Csv | Format::Tsv => {
@@ -108,7 +110,7 @@ impl Opened {
         }
         let mut must = Vec::new();
         for column in &plan.columns {
-            let listed = fields.has(&column.name);
+            let listed = fields.has(&column.name) || column.name == json::WHOLE_RECORD;
             if !listed && !fields.fields.is_empty() {
                 let close = similar(&column.name, &fields.names());
                 let hint = if close.is_empty() { String::new() } else { format!("; similar: {}", close.join(", ")) };
@@ -128,6 +130,13 @@ impl Opened {
         })?;
         Ok(Opened { plan, decoder, must })
     }
+}
+
+/// The fields that are members of an object that is a field too.
+fn members(fields: &[InferredField]) -> Vec<String> {
+    let objects: HashSet<&str> = fields.iter().filter(|f| f.objects > 0).map(|f| f.name.as_str()).collect();
+    let is_member = |name: &str| name.match_indices('.').any(|(dot, _)| objects.contains(&name[..dot]));
+    fields.iter().filter(|f| is_member(&f.name)).map(|f| f.name.clone()).collect()
 }
 
 /// The time field, if the query needs one.

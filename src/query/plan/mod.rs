@@ -16,6 +16,7 @@ pub(crate) use super::names::similar;
 use super::session::SessionSpec;
 use super::text::is_text;
 use crate::core::window::WindowSpec;
+use crate::format::json::WHOLE_RECORD;
 use crate::{Error, Result};
 use arrow_array::{ArrayRef, BooleanArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
@@ -23,6 +24,15 @@ pub(crate) use outputs::Output;
 use primitives::{Primitive, Source};
 use std::sync::Arc;
 pub(crate) use types::is_word_like;
+
+/// A field that is handed over as it is.
+pub(crate) struct Carried {
+    pub(crate) name: String,
+    /// Its type in the output; text of text formats is `Utf8` there.
+    pub(crate) data_type: DataType,
+    /// Whether it is decoded as it stands in a text.
+    pub(crate) as_key: bool,
+}
 
 /// How an input types its fields. The same field may be wanted as a key (as it stands in a text) and as a value.
 pub(crate) trait Fields {
@@ -40,6 +50,8 @@ pub(crate) trait Fields {
     fn time(&self) -> Option<String> {
         None
     }
+    /// The fields that make up a record, in the order of the input.
+    fn carried(&self, carry: Carry) -> Vec<Carried>;
     /// Whether text of this input carries the marks of [`crate::format::json::display_token`].
     fn marked(&self) -> bool {
         false
@@ -104,6 +116,8 @@ pub(crate) struct Plan {
     /// Whether blocks may be folded before they are partitioned.
     pub(crate) folds_early: bool,
     pub(crate) naive: bool,
+    /// What of each record is handed over beside, or instead of, aggregates.
+    pub(crate) carry: Carry,
 }
 
 /// What a plan is made from.
@@ -119,6 +133,21 @@ pub(crate) struct Request<'a> {
     pub(crate) naive: bool,
     /// Of records as they are: their fields, or none for all.
     pub(crate) fields: Option<&'a [String]>,
+    pub(crate) carry: Carry,
+}
+
+/// What of each record is handed over as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Carry {
+    /// Nothing: records are aggregated.
+    #[default]
+    Nothing,
+    /// Every field, in its type.
+    Typed,
+    /// Every field; those of text formats as text, as they stand in the input.
+    Verbatim,
+    /// NDJSON: the record itself, as it stands, in one column. Other formats: as [`Typed`](Carry::Typed).
+    Records,
 }
 
 /// `Timestamp(µs, UTC)`, the type of the window columns.
@@ -153,6 +182,7 @@ impl Plan {
             late_time: None,
             folds_early: !request.naive,
             naive: request.naive,
+            carry: request.carry,
         };
         let mut output = Vec::new();
         if plan.has_bounds() {
@@ -165,7 +195,9 @@ impl Plan {
             let data_type = if is_text(&data_type) { DataType::Utf8 } else { data_type };
             let column = plan.want(name, true);
             plan.key_columns.push(column);
-            output.push(Field::new(name, data_type.clone(), true));
+            if request.carry == Carry::Nothing {
+                output.push(Field::new(name, data_type.clone(), true));
+            }
             plan.keys.push(KeyField { data_type });
         }
         if let Some(wanted) = request.fields {
@@ -185,6 +217,14 @@ impl Plan {
         }
         if let Some(text) = request.filter {
             plan.filter = Some(plan.condition(text, fields)?);
+        }
+        if request.carry != Carry::Nothing {
+            for carried in fields.carried(request.carry) {
+                let column = plan.want(&carried.name, carried.as_key);
+                plan.scanned.push(column);
+                let name = if carried.name == WHOLE_RECORD { "record" } else { &carried.name };
+                output.push(Field::new(name, carried.data_type, true));
+            }
         }
         for agg in request.aggregates {
             let (field_output, data_type) = plan.output(agg, fields)?;

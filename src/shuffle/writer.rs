@@ -1,0 +1,245 @@
+//! One worker's side: batches in memory, and a file that they are appended to when memory is short.
+//!
+//! A spilled block begins with two columns of its own: the sequence numbers of the batches it is made of (u64), and how many
+//! rows each has in it (u32). Then come the columns that were pushed.
+
+use crate::core::partition::counting_sort;
+use crate::memory::{Budget, Lease};
+use crate::store::block::{Content, Label};
+use crate::store::column::{Column, ColumnRef, ColumnType, Slice};
+use crate::store::segment::{Segment, SegmentWriter};
+use crate::store::spill_dir::SpillDir;
+use crate::{Error, ErrorKind, Result};
+use std::ops::Range;
+
+/// How a shuffle is laid out; the same for all its workers.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Partitions; their numbers lie below.
+    pub partitions: u32,
+    /// Bytes that one writer holds at most before it spills, if the budget lets it.
+    pub buffer: usize,
+    /// Where memory is leased.
+    pub budget: Budget,
+    /// Where to spill; `None`: a refused lease is an error.
+    pub dir: Option<SpillDir>,
+}
+
+impl Options {
+    /// `partitions` in memory without a limit.
+    pub fn new(partitions: u32) -> Options {
+        Options { partitions, buffer: usize::MAX, budget: Budget::unlimited(), dir: None }
+    }
+
+    /// With leases from `budget`, spilling into `dir` beyond it, or beyond `buffer` bytes for one writer.
+    #[must_use]
+    pub fn spill(mut self, budget: Budget, buffer: usize, dir: SpillDir) -> Options {
+        (self.budget, self.buffer, self.dir) = (budget, buffer, Some(dir));
+        self
+    }
+}
+
+/// Rows in memory, grouped by partition.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) content: Content,
+    pub(super) sequence: u64,
+    /// Rows of partition p are `offsets[p]..offsets[p + 1]`.
+    pub(super) offsets: Vec<u32>,
+    pub(super) columns: Vec<Column>,
+}
+
+impl Batch {
+    pub(super) fn range(&self, partition: u32) -> Range<usize> {
+        self.offsets[partition as usize] as usize..self.offsets[partition as usize + 1] as usize
+    }
+
+    fn bytes(&self) -> usize {
+        self.offsets.capacity() * 4 + self.columns.iter().map(Column::capacity).sum::<usize>() + size_of::<Batch>()
+    }
+
+    /// Whether blocks can hold rows of both.
+    fn is_like(&self, other: &Batch) -> bool {
+        let types = |batch: &Batch| batch.columns.iter().map(Column::column_type).collect::<Vec<ColumnType>>();
+        self.content == other.content && types(self) == types(other)
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Writer {
+    options: Options,
+    held: Vec<Batch>,
+    bytes: usize,
+    lease: Lease,
+    segment: Option<SegmentWriter>,
+    offsets: Vec<u32>,
+    destination: Vec<u32>,
+}
+
+impl Writer {
+    /// The writer of one worker.
+    pub fn new(options: &Options) -> Writer {
+        let lease = options.budget.lease("the rows of a shuffle");
+        let (offsets, destination) = (Vec::new(), Vec::new());
+        Writer { options: options.clone(), held: Vec::new(), bytes: 0, lease, segment: None, offsets, destination }
+    }
+
+    /// Takes rows with the partition of each; every column has one value for each of them. Spills if it must.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Memory`] if there is nowhere to spill or the batch alone is too large; the disk's, with file and offset.
+    pub fn push(&mut self, sequence: u64, partition_of: &[u32], columns: &[ColumnRef<'_>]) -> Result<()> {
+        let (mut offsets, mut destination) = (std::mem::take(&mut self.offsets), std::mem::take(&mut self.destination));
+        counting_sort(partition_of, self.options.partitions as usize, &mut offsets, &mut destination);
+        let scattered = columns.iter().map(|c| c.scatter(&destination)).collect();
+        let pushed = self.push_grouped(Content::Rows, sequence, offsets.clone(), scattered);
+        (self.offsets, self.destination) = (offsets, destination);
+        pushed
+    }
+
+    /// Takes rows or partials that are grouped by partition already: those of partition p are `offsets[p]..offsets[p + 1]` of
+    /// every column. Spills if it must.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub fn push_grouped(
+        &mut self,
+        content: Content,
+        sequence: u64,
+        offsets: Vec<u32>,
+        columns: Vec<Column>,
+    ) -> Result<()> {
+        debug_assert_eq!(offsets.len(), self.options.partitions as usize + 1);
+        debug_assert!(columns.iter().all(|c| offsets.last() == Some(&(c.len() as u32))));
+        let batch = Batch { content, sequence, offsets, columns };
+        let bytes = batch.bytes();
+        let spills = self.options.dir.is_some() && !self.held.is_empty();
+        if spills && (self.bytes + bytes > self.options.buffer || self.resize(self.bytes + bytes).is_err()) {
+            self.spill()?;
+        }
+        self.resize(self.bytes + bytes)?;
+        self.bytes += bytes;
+        self.held.push(batch);
+        Ok(())
+    }
+
+    /// Appends one block to the file at once: what belongs to one partition and was sealed, with columns of any lengths.
+    ///
+    /// # Errors
+    /// The disk's, with file and offset; [`ErrorKind::Memory`] if there is nowhere to spill.
+    pub fn write(
+        &mut self,
+        content: Content,
+        partition: u32,
+        sequence: u64,
+        rows: u32,
+        columns: &[ColumnRef<'_>],
+    ) -> Result<()> {
+        let (sequences, counts) = ([sequence], [rows]);
+        let mut all = vec![ColumnRef::new(Slice::U64(&sequences)), ColumnRef::new(Slice::U32(&counts))];
+        all.extend_from_slice(columns);
+        let label = Label { content, partition, first: sequence, last: sequence, rows };
+        self.segment()?.append(label, &all)?;
+        self.resize(self.bytes)
+    }
+
+    /// Appends everything held to the file, and gives the memory back. Returns how many bytes were appended.
+    ///
+    /// # Errors
+    /// The disk's, with file and offset; [`ErrorKind::Memory`] if there is nowhere to spill.
+    pub fn spill(&mut self) -> Result<u64> {
+        let mut held = std::mem::take(&mut self.held);
+        // Nearly always in order; not where a worker took over a part of another's batch.
+        held.sort_by_key(|batch| batch.sequence);
+        let partitions = self.options.partitions;
+        let segment = self.segment()?;
+        let before = segment.bytes();
+        while let Some(first) = held.first() {
+            // All of one kind, in order; others in a round of their own.
+            let mut alike: Vec<usize> = (0..held.len()).collect();
+            alike.retain(|i| held[*i].is_like(first));
+            let mut columns: Vec<Column> = first.columns.iter().map(|c| Column::new(c.column_type())).collect();
+            let (mut sequences, mut counts) = (Vec::new(), Vec::new());
+            for partition in 0..partitions {
+                columns.iter_mut().for_each(Column::clear);
+                sequences.clear();
+                counts.clear();
+                for batch in alike.iter().map(|i| &held[*i]) {
+                    let range = batch.range(partition);
+                    if range.is_empty() {
+                        continue;
+                    }
+                    sequences.push(batch.sequence);
+                    counts.push(range.len() as u32);
+                    for (to, from) in columns.iter_mut().zip(&batch.columns) {
+                        to.append(&from.view().slice(range.clone()));
+                    }
+                }
+                let (Some(least), Some(greatest)) = (sequences.first(), sequences.last()) else { continue };
+                let rows = counts.iter().sum();
+                let label = Label { content: first.content, partition, first: *least, last: *greatest, rows };
+                let mut all = vec![ColumnRef::new(Slice::U64(&sequences)), ColumnRef::new(Slice::U32(&counts))];
+                all.extend(columns.iter().map(Column::view));
+                segment.append(label, &all)?;
+            }
+            let mut number = 0;
+            held.retain(|_| {
+                number += 1;
+                alike.binary_search(&(number - 1)).is_err()
+            });
+        }
+        let appended = segment.bytes() - before;
+        self.bytes = 0;
+        self.resize(0)?;
+        Ok(appended)
+    }
+
+    /// Bytes held in memory, which [`spill`](Self::spill) would give back.
+    pub fn held(&self) -> usize {
+        self.bytes
+    }
+
+    /// Ends the writing. What is in memory stays there.
+    ///
+    /// # Errors
+    /// The disk's, with file and offset.
+    pub fn finish(self) -> Result<Written> {
+        let spilled = self.segment.as_ref().map_or(0, SegmentWriter::bytes);
+        let segment = self.segment.map(SegmentWriter::seal).transpose()?;
+        let partitions = self.options.partitions;
+        Ok(Written { partitions, held: self.held, segment, spilled, _lease: self.lease, _dir: self.options.dir })
+    }
+
+    /// Leases `bytes` for rows, and what the file's buffers and index take.
+    fn resize(&mut self, bytes: usize) -> Result<()> {
+        self.lease.resize(bytes + self.segment.as_ref().map_or(0, SegmentWriter::memory))
+    }
+
+    fn segment(&mut self) -> Result<&mut SegmentWriter> {
+        match &mut self.segment {
+            Some(segment) => Ok(segment),
+            none => {
+                let Some(dir) = &self.options.dir else {
+                    return Err(Error::new(
+                        ErrorKind::Memory,
+                        "the memory limit is reached and there is nowhere to spill",
+                    ));
+                };
+                Ok(none.insert(SegmentWriter::create(&**dir.disk(), dir.name())?))
+            }
+        }
+    }
+}
+
+/// What one worker has written: a part in memory, a part in its file.
+#[derive(Debug)]
+pub struct Written {
+    pub(super) partitions: u32,
+    pub(super) held: Vec<Batch>,
+    pub(super) segment: Option<Segment>,
+    pub(super) spilled: u64,
+    _lease: Lease,
+    /// The folder lives as long as its files are read.
+    _dir: Option<SpillDir>,
+}
