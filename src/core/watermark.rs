@@ -60,7 +60,8 @@ impl Clock {
     /// is enough to tell that all are on time.
     pub fn pass(&mut self, least: i64, greatest: i64, disorder: i64) -> bool {
         let disorder = disorder.max(self.greatest.map_or(0, |before| before.saturating_sub(least)));
-        let reference = self.greatest.or(self.before).unwrap_or(least);
+        // Only the first record is measured by what the other inputs have come to, the next ones by it.
+        let reference = self.greatest.unwrap_or_else(|| self.before.map_or(least, |before| before.min(least)));
         let far = |most| greatest.saturating_sub(reference) > most;
         let on_time = disorder <= self.bound && least >= self.floor && !self.max_ahead.is_some_and(far);
         if on_time {
@@ -125,6 +126,14 @@ pub fn disorder(times: &[i64]) -> i64 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// The second record is too far ahead of the first, though not of what was before both.
+    #[test]
+    fn what_was_before_measures_the_first_record_only() {
+        let mut clock = Clock::new(0, Some(19)).after(Some(0), -20);
+        assert!(!clock.pass(-1, 19, 0));
+        assert_eq!(clock.judge(&[-1, 19]), Some(vec![-20, AHEAD]));
+    }
 
     proptest! {
         /// The twin looks at all records before; the cut into blocks changes nothing.
