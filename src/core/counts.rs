@@ -4,12 +4,13 @@
 //! of each batch times its rows. Only when that bound leaves the narrow type are all cells widened, so the loops that
 //! add have no overflow check and the common cell costs 4 bytes (counts) or 8 (sums) instead of 16.
 
+use super::words::{Bytes, Word, put, put_one};
 use std::ops::Range;
 
 /// A narrow integer and the wide one that holds what no longer fits.
-pub trait Narrow: Copy + Default + std::fmt::Debug + Send + Sync + 'static {
+pub trait Narrow: Word + Default + std::fmt::Debug + Send + Sync + 'static {
     /// The wide type.
-    type Wide: Copy + Default + std::fmt::Debug + Send + Sync + std::ops::AddAssign + std::ops::SubAssign + 'static;
+    type Wide: Word + Default + std::fmt::Debug + Send + Sync + std::ops::AddAssign + std::ops::SubAssign + 'static;
     /// The greatest magnitude the narrow type holds.
     const LIMIT: u128;
     /// Widens.
@@ -283,6 +284,29 @@ impl<N: Narrow> Integers<N> {
         }
     }
 
+    /// Appends the cells `cells` to `out`.
+    pub fn save(&self, cells: &[Range<usize>], out: &mut Vec<u8>) {
+        put_one(matches!(self.cells, Cells::Wide(_)) as u8, out);
+        for range in cells {
+            match &self.cells {
+                Cells::Narrow(v) => put(v[range.clone()].iter().copied(), out),
+                Cells::Wide(v) => put(v[range.clone()].iter().copied(), out),
+            }
+        }
+    }
+
+    /// The `count` cells that [`save`](Self::save) wrote, settled.
+    pub fn load(count: usize, from: &mut Bytes<'_>) -> Option<Self> {
+        let cells = match from.word::<u8>()? {
+            0 => Cells::Narrow(from.words(count)?.collect()),
+            1 => Cells::Wide(from.words(count)?.collect()),
+            _ => return None,
+        };
+        let mut loaded = Integers { cells, bound: 0 };
+        loaded.settle();
+        Some(loaded)
+    }
+
     /// Calls `each(i, value)` for the cells of `range`, `i` from 0.
     #[inline]
     pub fn for_each(&self, range: Range<usize>, mut each: impl FnMut(usize, N::Wide)) {
@@ -336,6 +360,11 @@ mod tests {
                 prop_assert_eq!(folded.get(k), want);
                 prop_assert_eq!(replayed.get(k), want);
             }
+            let mut bytes = Vec::new();
+            log.save(&[0..log.len() / 2, log.len() / 2..log.len()], &mut bytes);
+            let loaded = Sums::load(log.len(), &mut Bytes(&bytes)).unwrap();
+            prop_assert!((0..log.len()).all(|i| loaded.get(i) == log.get(i)));
+            prop_assert!(Sums::load(log.len() + 1, &mut Bytes(&bytes)).is_none());
             let mut stored = replayed.clone();
             stored.admit(&folded);
             stored.store(&[4, 0], &folded, 1..3);

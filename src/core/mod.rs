@@ -17,6 +17,7 @@ pub mod slide;
 pub mod suffix;
 pub mod watermark;
 pub mod window;
+pub mod words;
 
 pub use groups::{GroupId, Groups, KeyStore};
 pub use panes::{Log, PaneKey, PaneStore, Run, States};

@@ -391,6 +391,13 @@ impl<S: States> PaneStore<S> {
         SealedPanes::new(logs, runs_of(&closed))
     }
 
+    /// Takes everything out as it stands: the logs, settled, and the runs of each pane in the order of arrival. A group may
+    /// have several cells in a pane, to be folded in that order.
+    pub fn take_all(&mut self) -> (Vec<Log<S>>, Vec<(PaneKey, Run)>) {
+        let logs = self.take_logs();
+        (logs, runs_of(&std::mem::take(&mut self.panes)).collect())
+    }
+
     /// Marks the groups that have a cell.
     pub fn mark_groups(&self, marked: &mut [bool]) {
         for id in self.logs.iter().flat_map(|log| &log.ids) {

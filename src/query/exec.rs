@@ -9,18 +9,19 @@ use super::keys::{ByteRows, KeyRows, WordRows};
 use super::map::{Mapped, Marks, Partitioning, Piece, Scratch, map_block};
 use super::plan::Plan;
 use super::reduce::Partition;
+use super::rounds::{Joint, Origin, Reducer, Slot, Unit, write};
 use super::session::Emission;
+use super::spill::{Spill, Waves, sequence};
 use super::tally::Tally;
+use crate::Result;
 use crate::core::slide::Engine;
 use crate::core::watermark::disorder;
 use crate::engine::Pipeline;
-use crate::memory::{Budget, Lease};
+use crate::memory::Budget;
 use crate::metrics::Statistics;
 use crate::source::merge::Merged;
-use crate::source::{BadPlace, Cut, Reader, Report, Task};
-use crate::{Error, Result};
+use crate::source::{BadPlace, Cut, Reader, Task};
 use arrow_array::RecordBatch;
-use rayon::prelude::*;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -54,6 +55,8 @@ pub(crate) struct Context {
     pub(crate) max_bad: MaxBad,
     pub(crate) bad_sink: Option<BadSink>,
     pub(crate) late_sink: Option<LateSink>,
+    /// Where to spill what does not fit in the budget.
+    pub(crate) spill_dir: Option<PathBuf>,
     pub(crate) inputs: Vec<Option<PathBuf>>,
 }
 
@@ -88,42 +91,24 @@ pub(crate) fn begin(plan: Arc<Plan>, reader: Box<dyn Reader>, context: Context) 
     }
 }
 
-/// What one task came to: its own blocks, and parts of blocks that it shares with its neighbours.
-struct Unit<K> {
-    blocks: Vec<Slot<K>>,
-    report: Report,
-    /// Memory of the blocks.
-    lease: Lease,
-}
-
-enum Slot<K> {
-    /// A block that was mapped, on the condition, if there is a clock, that all of its records are on time.
-    Mapped(Box<Mapped<K>>, Option<Origin>),
-    Part(Cut, Vec<Piece>),
-}
-
-/// Where a block can be had from once more.
-struct Origin {
-    task: Arc<dyn Task>,
-    number: usize,
-}
-
-/// Cells that may be out before windows that have closed are handed out. Tiny under test, so that there are many steps.
-const STEP_CELLS: usize = if cfg!(test) { 8 } else { 64 << 10 };
-
 /// The run over keys of shape `K`.
 struct Fold<K: KeyRows> {
     plan: Arc<Plan>,
     context: Context,
     reader: Box<dyn Reader>,
-    pipeline: Pipeline<Box<dyn Task>, Unit<K>>,
+    pipeline: Pipeline<(u64, Box<dyn Task>), Unit<K>>,
+    /// How many tasks there were.
+    tasks: u64,
     mapper: Mapper<K>,
     /// One for each input.
     joints: Vec<Joint>,
     judge: Option<Judge>,
     partitions: Vec<Partition<K>>,
     tally: Tally,
+    spill: Option<Spill>,
     emitter: Option<Emission>,
+    /// In place of the emitter, if anything was spilled.
+    waves: Option<Waves<K>>,
     /// The whole input has been read.
     finished: bool,
 }
@@ -133,6 +118,20 @@ impl<K: KeyRows> Fold<K> {
         let round = reader.round(context.threads);
         // Blocks wait for their judgement as they were decoded, which takes more memory than what they are mapped to.
         let round = if context.lateness.is_some() { round.min(2 * context.threads) } else { round };
+        // With a lateness bound memory holds what is open, and the reference is not for much.
+        let spills = context.lateness.is_none() && !plan.naive && context.budget.limit() < usize::MAX;
+        let base = context.spill_dir.clone().filter(|_| spills);
+        let spill = base.map(|base| Spill::new(base, context.budget.clone(), context.threads));
+        let round = match &spill {
+            Some(spill) => {
+                let (blocks, task) = (spill.shares().blocks, reader.task_bytes().max(1));
+                if task * context.threads > blocks {
+                    spill.evict_all()?;
+                }
+                round.min(blocks / 2 / task).max(1)
+            }
+            None => round,
+        };
         let inputs = context.inputs.len().max(1);
         let mut firsts = vec![None; inputs];
         if context.lateness.is_some() {
@@ -154,7 +153,10 @@ impl<K: KeyRows> Fold<K> {
             judge: context.lateness.map(|lateness| Judge::new(lateness, firsts)),
             partitions: Vec::new(),
             tally: Tally::new(inputs),
+            spill,
             emitter: None,
+            waves: None,
+            tasks: 0,
             finished: false,
             plan,
             context,
@@ -170,14 +172,20 @@ impl<K: KeyRows> Fold<K> {
     /// Reads on: to the end, or until it is worth while to hand out windows that have closed.
     fn read(&mut self) -> Result<()> {
         let streams = self.streams();
-        let Fold { plan, context, reader, pipeline, mapper, joints, judge, partitions, tally, .. } = self;
+        let Fold { plan, context, reader, pipeline, mapper, joints, judge, partitions, tally, spill, tasks, .. } = self;
+        let spill = spill.as_ref();
         let budget = context.budget.clone();
         let bound = context.lateness.map(|lateness| lateness.bound);
         let mapper = &*mapper;
-        let mut reducer = Reducer { plan, budget: &budget, mapper, judge, partitions, tally, again: None };
+        let mut reducer = Reducer { plan, budget: &budget, spill, mapper, judge, partitions, tally, again: None };
         let ended = pipeline.run(
-            |most| reader.tasks(most),
-            |task| {
+            |most| {
+                let first = *tasks;
+                let next = reader.tasks(most)?;
+                *tasks += next.len() as u64;
+                Ok((first..).zip(next).collect())
+            },
+            |(number, task)| {
                 let mut blocks = Vec::new();
                 let mut lease = budget.lease("the blocks of a round");
                 let mut bytes = 0;
@@ -190,13 +198,15 @@ impl<K: KeyRows> Fold<K> {
                         (Some(_), None) => false,
                         (Some(bound), Some(_)) => pieces.iter().all(|piece| disorder(&piece.times) <= bound),
                     };
+                    let place = sequence(number, blocks.len() as u64);
                     blocks.push(if cut == Cut::Whole && on_time {
                         let mapped = mapper.map(pieces, Marks::new())?;
+                        let mapped = write(spill, mapper.plan(), mapped, place)?;
                         bytes += mapped.bytes();
                         Slot::Mapped(Box::new(mapped), origin)
                     } else {
                         bytes += pieces.iter().map(Piece::bytes).sum::<usize>();
-                        Slot::Part(cut, pieces)
+                        Slot::Part(cut, pieces, place)
                     });
                     lease.resize(bytes)
                 })?;
@@ -234,7 +244,7 @@ impl<K: KeyRows> Fold<K> {
     }
 
     fn finish(&mut self) -> Result<()> {
-        if self.partitions.is_empty() {
+        if self.partitions.is_empty() && self.spill.as_ref().is_none_or(|spill| !spill.is_used()) {
             let lease = self.context.budget.lease("the keys and panes of a partition");
             self.partitions.push(Partition::new(&self.plan, lease));
         }
@@ -254,6 +264,10 @@ impl<K: KeyRows> Fold<K> {
         }
         if self.finished {
             let partitions = std::mem::take(&mut self.partitions);
+            if let Some(spill) = self.spill.take_if(|spill| spill.is_used()) {
+                self.waves = Some(Waves::new(self.plan.clone(), self.context.engine, spill, partitions)?);
+                return Ok(());
+            }
             self.emitter = Some(Emission::new(self.plan.clone(), self.context.engine, partitions)?);
         }
         Ok(())
@@ -263,6 +277,9 @@ impl<K: KeyRows> Fold<K> {
 impl<K: KeyRows> Run for Fold<K> {
     fn next_block(&mut self) -> Result<Option<Vec<RecordBatch>>> {
         loop {
+            if let Some(waves) = &mut self.waves {
+                return waves.next_block();
+            }
             if let Some(emitter) = &mut self.emitter {
                 if let Some(batches) = emitter.next_block()? {
                     return Ok(Some(batches));
@@ -286,6 +303,12 @@ impl<K: KeyRows> Run for Fold<K> {
             statistics.keys = emitter.live_keys();
             statistics.windows = emitter.windows().0;
         }
+        statistics.spilled_bytes = self.spill.as_ref().map_or(0, Spill::spilled_bytes);
+        if let Some(waves) = &self.waves {
+            statistics.keys = waves.live_keys();
+            statistics.windows = waves.windows().0;
+            statistics.spilled_bytes = waves.spilled_bytes();
+        }
         statistics
     }
 
@@ -294,163 +317,31 @@ impl<K: KeyRows> Run for Fold<K> {
     }
 
     fn windows(&self) -> (u64, u64) {
-        self.emitter.as_ref().map_or((0, 0), Emission::windows)
+        match &self.waves {
+            Some(waves) => waves.windows(),
+            None => self.emitter.as_ref().map_or((0, 0), Emission::windows),
+        }
     }
 }
 
 /// Maps blocks, with scratch memory that is used again.
-struct Mapper<K> {
+pub(super) struct Mapper<K> {
     plan: Arc<Plan>,
     partitioning: Partitioning,
     scratches: Mutex<Vec<Scratch<K>>>,
 }
 
 impl<K: KeyRows> Mapper<K> {
-    fn map(&self, pieces: Vec<Piece>, marks: Marks) -> Result<Mapped<K>> {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    pub(super) fn map(&self, pieces: Vec<Piece>, marks: Marks) -> Result<Mapped<K>> {
         let mut scratch = self.scratches.lock().ok().and_then(|mut s| s.pop()).unwrap_or_default();
         let mapped = map_block(&self.plan, &self.partitioning, pieces, marks, &mut scratch);
         if let Ok(mut scratches) = self.scratches.lock() {
             scratches.push(scratch);
         }
         mapped
-    }
-}
-
-/// A task that was run once more, and its blocks.
-type Redone = (Arc<dyn Task>, Vec<Vec<Piece>>);
-
-/// What takes blocks in the order of the input.
-struct Reducer<'a, K: KeyRows> {
-    plan: &'a Plan,
-    budget: &'a Budget,
-    mapper: &'a Mapper<K>,
-    judge: &'a mut Option<Judge>,
-    partitions: &'a mut Vec<Partition<K>>,
-    tally: &'a mut Tally,
-    /// The last task that was run once more; blocks that were asked for are gone.
-    again: Option<Redone>,
-}
-
-impl<K: KeyRows> Reducer<'_, K> {
-    /// Judges blocks and maps those that were not mapped yet, then lets every partition take its part of all.
-    fn reduce(&mut self, blocks: Vec<(usize, Slot<K>)>, late_sink: &mut Option<LateSink>) -> Result<()> {
-        let judged = blocks.into_iter().map(|(input, slot)| self.judge(input, slot));
-        let judged: Vec<(Slot<K>, Marks)> = judged.collect::<Result<_>>()?;
-        self.again = None;
-        let blocks: Vec<Box<Mapped<K>>> = judged
-            .into_par_iter()
-            .map(|(slot, marks)| match slot {
-                Slot::Mapped(block, _) => Ok(block),
-                Slot::Part(_, pieces) => self.mapper.map(pieces, marks).map(Box::new),
-            })
-            .collect::<Result<_>>()?;
-        let partitions = &mut *self.partitions;
-        for block in &blocks {
-            self.tally.block(block);
-            // The first block has decided how many partitions there are.
-            while partitions.len() < block.partitions() {
-                partitions.push(Partition::new(self.plan, self.budget.lease("the keys and panes of a partition")));
-            }
-        }
-        let plan = self.plan;
-        partitions.par_iter_mut().enumerate().try_for_each(|(p, partition)| {
-            blocks.iter().enumerate().try_for_each(|(number, block)| partition.take(plan, p, number, block))
-        })?;
-        let late: Vec<(usize, usize)> = partitions.iter_mut().flat_map(Partition::take_late).collect();
-        self.tally.late(late.len() as u64);
-        if let Some(sink) = late_sink {
-            let of_sessions =
-                late.iter().filter_map(|(block, cell)| Some((*block, blocks[*block].doubtful.get(cell)?)));
-            let of_windows =
-                blocks.iter().enumerate().flat_map(|(n, block)| block.set_aside.iter().map(move |r| (n, r)));
-            let mut records: Vec<_> = of_sessions.chain(of_windows).collect();
-            records.sort_by_key(|(block, (number, _))| (*block, *number));
-            records.into_iter().try_for_each(|(_, (_, record))| sink(record))?;
-        }
-        Ok(())
-    }
-
-    /// The watermarks that the records of a block came under.
-    fn judge(&mut self, input: usize, slot: Slot<K>) -> Result<(Slot<K>, Marks)> {
-        let Some(judge) = &mut *self.judge else { return Ok((slot, Marks::new())) };
-        let (pieces, again) = match slot {
-            Slot::Part(_, pieces) => (pieces, None),
-            Slot::Mapped(block, origin) => {
-                let on_time = judge.pass(input, block.times);
-                match origin {
-                    Some(origin) if !on_time => (Vec::new(), Some(origin)),
-                    _ => return Ok((Slot::Mapped(block, None), Marks::new())),
-                }
-            }
-        };
-        let pieces = again.map_or(Ok(pieces), |origin| self.again(&origin))?;
-        let marks = self.judge.as_mut().map_or_else(Marks::new, |judge| judge.judge(input, &pieces));
-        Ok((Slot::Part(Cut::Whole, pieces), marks))
-    }
-
-    /// Decodes a block once more.
-    fn again(&mut self, origin: &Origin) -> Result<Vec<Piece>> {
-        if self.again.as_ref().is_none_or(|(task, _)| !Arc::ptr_eq(task, &origin.task)) {
-            let mut blocks = Vec::new();
-            origin.task.run(&mut |_, pieces| {
-                blocks.push(pieces);
-                Ok(())
-            })?;
-            self.again = Some((origin.task.clone(), blocks));
-        }
-        let blocks = self.again.as_mut().and_then(|(_, blocks)| blocks.get_mut(origin.number));
-        blocks.map(std::mem::take).ok_or_else(|| Error::input("changed while it was read"))
-    }
-
-    /// Whether the cells of windows that have closed are many, also against the others, which stay and are moved.
-    fn is_step(&self) -> bool {
-        if self.plan.session.is_some() {
-            return self.partitions.iter().map(Partition::new_sessions).sum::<usize>() >= STEP_CELLS;
-        }
-        let (Some(judge), Some(spec)) = (&self.judge, self.plan.window) else { return false };
-        let watermark = judge.watermark();
-        // Before anything is known, and at the end, when everything is closed anyway.
-        if self.partitions.is_empty() || watermark == i64::MIN || watermark == i64::MAX {
-            return false;
-        }
-        let upto = spec.first_open(watermark) - 1;
-        let (mut closed, mut all) = (0, 0);
-        for partition in self.partitions.iter() {
-            closed += partition.panes.closed_cells(spec.panes_of(upto).1, upto);
-            all += partition.panes.cells();
-        }
-        closed >= STEP_CELLS && 2 * closed >= all
-    }
-}
-
-/// Puts blocks together whose parts came from different tasks.
-#[derive(Default)]
-struct Joint {
-    pieces: Vec<Piece>,
-}
-
-impl Joint {
-    fn push<K>(&mut self, slot: Slot<K>, mut out: impl FnMut(Slot<K>)) {
-        match slot {
-            Slot::Mapped(..) => {
-                self.flush(&mut out);
-                out(slot);
-            }
-            Slot::Part(cut, pieces) => {
-                if matches!(cut, Cut::Tail | Cut::Whole) {
-                    self.flush(&mut out);
-                }
-                self.pieces.extend(pieces);
-                if matches!(cut, Cut::Head | Cut::Whole) {
-                    self.flush(&mut out);
-                }
-            }
-        }
-    }
-
-    fn flush<K>(&mut self, mut out: impl FnMut(Slot<K>)) {
-        if !self.pieces.is_empty() {
-            out(Slot::Part(Cut::Whole, std::mem::take(&mut self.pieces)));
-        }
     }
 }

@@ -8,6 +8,7 @@
 use super::plan::is_word_like;
 use super::text::{TextColumn, is_text};
 use crate::core::groups::{GroupId, KeyStore};
+use crate::core::words::{Bytes, put};
 use crate::hash::{NULL_HASH, hash_bytes, hash_word};
 use crate::{Error, Result};
 use arrow_array::builder::{BooleanBuilder, StringBuilder};
@@ -16,6 +17,7 @@ use arrow_array::types::{Float64Type, Int64Type};
 use arrow_array::{Array, ArrayRef, Float64Array, Int64Array};
 use arrow_cast::cast;
 use arrow_schema::DataType;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The keys of some rows, with the published hash of each.
@@ -29,6 +31,8 @@ pub(crate) trait KeyRows: KeyBatch + Default + Send + Sync {
         ids: &[GroupId],
         fields: &[DataType],
     ) -> Result<Vec<ArrayRef>>;
+    /// The keys `ids` of `store` as a batch.
+    fn rows_of(store: &Self::Store, ids: &[GroupId]) -> Self;
     /// How two keys of one store compare, for ties of the hash.
     fn compare(store: &Self::Store, a: GroupId, b: GroupId) -> std::cmp::Ordering;
 }
@@ -41,6 +45,12 @@ pub(crate) trait KeyBatch {
     fn extend(&mut self, columns: &[ArrayRef], rows: usize, hashes: &mut Vec<u64>) -> Result<()>;
     /// Whether rows `a` and `b`, of equal hashes, have the same key.
     fn same(&self, a: usize, b: usize) -> bool;
+    /// Appends the keys of `rows`, whose hashes `hashes` are (from that of the first row on), to `out`.
+    fn save(&self, rows: Range<usize>, hashes: &[u64], out: &mut Vec<u8>);
+    /// The `rows` keys that [`save`](Self::save) wrote, and in `hashes` their hashes; `None` if the bytes are none.
+    fn load(rows: usize, from: &mut Bytes<'_>, hashes: &mut Vec<u64>) -> Option<Self>
+    where
+        Self: Sized;
     /// The keys of `rows`, in that order.
     fn pick(&self, rows: &[u32]) -> Self;
     /// Bytes of memory held.
@@ -136,6 +146,18 @@ impl KeyBatch for WordRows {
         self.0[a] == self.0[b]
     }
 
+    fn save(&self, rows: Range<usize>, hashes: &[u64], out: &mut Vec<u8>) {
+        put(self.0[rows].iter().copied(), out);
+        save_nulls(hashes, out);
+    }
+
+    fn load(rows: usize, from: &mut Bytes<'_>, hashes: &mut Vec<u64>) -> Option<Self> {
+        let words: Vec<u64> = from.words(rows)?.collect();
+        hashes.extend(words.iter().map(|word| hash_word(*word)));
+        load_nulls(hashes, from)?;
+        Some(WordRows(words))
+    }
+
     fn pick(&self, rows: &[u32]) -> Self {
         WordRows(rows.iter().map(|row| self.0[*row as usize]).collect())
     }
@@ -178,9 +200,28 @@ impl KeyRows for WordRows {
         Ok(vec![word_array(values, &fields[0])?])
     }
 
+    fn rows_of(store: &WordStore, ids: &[GroupId]) -> Self {
+        WordRows(ids.iter().map(|id| store.0[*id as usize]).collect())
+    }
+
     fn compare(store: &WordStore, a: GroupId, b: GroupId) -> std::cmp::Ordering {
         (store.0[a as usize] as i64).cmp(&(store.0[b as usize] as i64))
     }
+}
+
+/// Appends which of the keys with these hashes are null: how many, then where.
+fn save_nulls(hashes: &[u64], out: &mut Vec<u8>) {
+    let nulls: Vec<u32> = hashes.iter().zip(0..).filter(|(hash, _)| **hash == NULL_HASH).map(|(_, row)| row).collect();
+    put([nulls.len() as u32].into_iter().chain(nulls).collect::<Vec<_>>().into_iter(), out);
+}
+
+/// Puts the hash of null where [`save_nulls`] says.
+fn load_nulls(hashes: &mut [u64], from: &mut Bytes<'_>) -> Option<()> {
+    let count = from.word::<u32>()? as usize;
+    from.words::<u32>(count)?.try_for_each(|row| {
+        *hashes.get_mut(row as usize)? = NULL_HASH;
+        Some(())
+    })
 }
 
 /// Words back as an array of the field's own type.
@@ -330,6 +371,26 @@ impl KeyBatch for ByteRows {
         self.places[a] == self.places[b] || self.get(a) == self.get(b)
     }
 
+    fn save(&self, rows: Range<usize>, hashes: &[u64], out: &mut Vec<u8>) {
+        put(self.places[rows.clone()].iter().map(|place| place.1), out);
+        rows.for_each(|row| out.extend_from_slice(self.get(row)));
+        save_nulls(hashes, out);
+    }
+
+    fn load(rows: usize, from: &mut Bytes<'_>, hashes: &mut Vec<u64>) -> Option<Self> {
+        let mut end = 0u32;
+        let mut places = Vec::with_capacity(rows.min(from.0.len() / 4));
+        for len in from.words::<u32>(rows)? {
+            places.push((end, len));
+            end = end.checked_add(len)?;
+        }
+        let data = from.take(end as usize)?;
+        let key = |(start, len): &(u32, u32)| &data[*start as usize..(*start + *len) as usize];
+        hashes.extend(places.iter().map(|place| hash_bytes(key(place))));
+        load_nulls(hashes, from)?;
+        Some(ByteRows { places, data: data.to_vec() })
+    }
+
     fn pick(&self, rows: &[u32]) -> Self {
         let mut out = ByteRows { places: Vec::with_capacity(rows.len()), data: Vec::new() };
         for row in rows {
@@ -405,6 +466,15 @@ impl KeyRows for ByteRows {
             }
             several => decode_rows(ids.iter().map(|id| store.get(*id)), several),
         }
+    }
+
+    fn rows_of(store: &ByteStore, ids: &[GroupId]) -> Self {
+        let mut rows = ByteRows::default();
+        for bytes in ids.iter().map(|id| store.get(*id)) {
+            rows.places.push((rows.data.len() as u32, bytes.len() as u32));
+            rows.data.extend_from_slice(bytes);
+        }
+        rows
     }
 
     fn compare(store: &ByteStore, a: GroupId, b: GroupId) -> std::cmp::Ordering {

@@ -103,12 +103,27 @@ pub(crate) struct Mapped<K> {
     pub(crate) set_aside: Vec<Record>,
     /// Least and greatest time, if any record had one, and the largest step back inside the block.
     pub(crate) times: Option<(i64, i64, u64)>,
+    /// Its place among all blocks, if partitions may be written instead of folded, and the first that was.
+    pub(crate) sequence: u64,
+    pub(crate) resident: usize,
 }
 
 impl<K: KeyBatch> Mapped<K> {
     /// How many partitions the block was cut into; none if nothing of it was kept.
     pub(crate) fn partitions(&self) -> usize {
         self.key_offsets.len().saturating_sub(1)
+    }
+
+    /// Lets go of everything that partitions take: all of them have been written.
+    pub(crate) fn strip(&mut self)
+    where
+        K: Default,
+    {
+        let none = vec![0; self.key_offsets.len()];
+        (self.key_offsets, self.segment_offsets) = (none.clone(), none);
+        (self.keys, self.hashes, self.cell_keys) = (K::default(), Vec::new(), None);
+        (self.segments, self.spans, self.marks) = (Vec::new(), Vec::new(), Vec::new());
+        (self.rows, self.states) = (Counts::default(), self.states.empty());
     }
 
     /// Bytes of memory held.
@@ -158,6 +173,8 @@ pub(crate) struct Partitioning {
 const KEYS_PER_PARTITION: usize = 2048;
 /// The most partitions that the first block asks for, as a logarithm.
 const MOST_BITS: u32 = 6;
+/// The most partitions of all, as a logarithm.
+pub(crate) const MOST_PARTITION_BITS: u32 = 10;
 
 impl Partitioning {
     /// 2 to the power of `bits` partitions, or as many as the first block suggests.
@@ -263,6 +280,8 @@ pub(crate) fn map_block<K: KeyRows>(
         ledger,
         set_aside,
         times: scratch.panes.times(),
+        sequence: 0,
+        resident: usize::MAX,
     })
 }
 

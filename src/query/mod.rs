@@ -42,9 +42,10 @@ mod plan;
 mod records;
 mod reduce;
 mod repartition;
+mod rounds;
 mod rows;
 mod session;
-mod spilled;
+mod spill;
 mod tally;
 pub(crate) mod text;
 #[cfg(test)]

@@ -101,6 +101,7 @@ impl Records {
                 max_bad: options.max_bad,
                 bad_sink,
                 late_sink: None,
+                spill_dir: None,
                 inputs,
             },
             tally: Tally::new(inputs_count),

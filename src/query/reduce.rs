@@ -40,10 +40,11 @@ impl<K: KeyRows> Partition<K> {
         }
     }
 
-    /// Takes partition `p` of a block, which is the `number`th of its round. Blocks must come in the order of the input.
+    /// Takes partition `p` of a block, which is the `number`th of its round. Blocks must come in the order of the input. What is
+    /// held then is to be [leased](Self::lease).
     ///
     /// # Errors
-    /// If the budget refuses the memory that the new cells take.
+    /// If the budget refuses the memory that records of very many windows take ([`Plan::naive`]).
     pub(crate) fn take(&mut self, plan: &Plan, p: usize, number: usize, block: &Mapped<K>) -> Result<()> {
         if block.partitions() == 0 {
             return Ok(());
@@ -101,13 +102,17 @@ impl<K: KeyRows> Partition<K> {
             self.panes.add(segment.pane, ids, &block.rows, &block.states, cells);
         }
         self.panes.tidy();
-        self.lease()
+        Ok(())
     }
 
     /// Leases what is held.
     pub(crate) fn lease(&mut self) -> Result<()> {
-        let sessions = self.sessions.as_ref().map_or(0, Sessions::bytes);
-        self.lease.resize(self.groups.bytes() + self.panes.bytes() + sessions)
+        self.lease.resize(self.bytes())
+    }
+
+    /// Bytes of memory held.
+    pub(crate) fn bytes(&self) -> usize {
+        self.groups.bytes() + self.panes.bytes() + self.sessions.as_ref().map_or(0, Sessions::bytes)
     }
 
     /// The records for which no session was open any more that came since the last call: the number of their block and

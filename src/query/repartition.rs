@@ -16,7 +16,7 @@ use super::keys::{ByteRows, KeyBatch, WordRows};
 use super::map::{Piece, select};
 use super::open::{Opened, open};
 use super::plan::{Carry, Plan, Request};
-use super::spilled::{to_batch, to_columns};
+use super::spill::rows::{to_batch, to_columns};
 use super::tally::Tally;
 use super::text::{TextColumn, is_text};
 use super::{Engine, MaxBad, Query};
@@ -342,6 +342,7 @@ impl Run {
             bits: None,
             lateness: None,
             late_sink: None,
+            spill_dir: None,
             max_bad,
             bad_sink,
             inputs: inputs.to_vec(),

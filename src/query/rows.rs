@@ -81,6 +81,7 @@ impl Rows {
             max_bad: options.max_bad,
             bad_sink,
             late_sink,
+            spill_dir: options.spill_dir,
             inputs,
         };
         let plan = Arc::new(plan);

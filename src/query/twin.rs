@@ -165,6 +165,8 @@ pub(super) struct Setup {
     pub(super) bits: u32,
     pub(super) cut: usize,
     pub(super) lateness: Option<(i64, Option<i64>)>,
+    /// The memory limit, for runs that spill.
+    pub(super) memory: Option<usize>,
 }
 
 fn run(
@@ -217,11 +219,21 @@ pub(super) fn run_with(
             query = query.max_ahead(most);
         }
     }
+    let spills = tempfile::tempdir().unwrap();
+    if let Some(memory) = setup.memory {
+        query = query.memory(memory).spill_dir(spills.path());
+    }
     let mut rows = query.run()?;
     let planned = rows.schema();
     let batches = rows.by_ref().collect::<Result<Vec<_>, _>>()?;
     assert!(batches.iter().all(|b| b.schema() == planned));
-    Ok((batches, rows.statistics().ledger))
+    let statistics = rows.statistics();
+    if setup.memory.is_some_and(|memory| memory < 1 << 17) && !setup.naive && statistics.ledger.used > 0 {
+        assert!(statistics.spilled_bytes > 0);
+    }
+    drop(rows);
+    assert_eq!(std::fs::read_dir(spills.path()).unwrap().count(), 0);
+    Ok((batches, statistics.ledger))
 }
 
 /// Every cell as text, so that runs can be compared to the bit.
@@ -404,12 +416,12 @@ proptest! {
         records in prop::collection::vec(record(), 0..120),
         length in 1i64..120, slide in 1i64..60, offset in -70i64..70,
         keys in any::<(bool, bool)>(),
-        cut in 1usize..40, bits in 0u32..4,
+        cut in 1usize..40, bits in 0u32..4, memory in 100_000usize..4_000_000,
     ) {
         let want = recompute(&records, length, slide, offset, keys);
         let window = Some((length, slide, offset));
         let overflows = want.values().flat_map(|w| w.values()).any(Want::overflows);
-        let setup = Setup { engine: Engine::Incremental, naive: false, threads: 1, bits, cut, lateness: None };
+        let setup = Setup { engine: Engine::Incremental, naive: false, threads: 1, bits, cut, lateness: None, memory: None };
         let first = run(&records, window, keys, setup);
         if overflows {
             let error = first.unwrap_err();
@@ -423,6 +435,11 @@ proptest! {
         for (threads, bits, cut) in [(3, bits, cut), (2, 6, 1), (8, 0, 1000)] {
             let again = run(&records, window, keys, Setup { threads, bits, cut, ..setup }).unwrap();
             same_cells(&first, &again);
+        }
+        // And with hardly any memory.
+        for (threads, memory) in [(1, memory), (3, 1 << 16)] {
+            let spilled = run(&records, window, keys, Setup { threads, memory: Some(memory), ..setup }).unwrap();
+            same_cells(&first, &spilled);
         }
         // The same rows by other ways.
         let remerged = run(&records, window, keys, Setup { engine: Engine::Remerge, ..setup }).unwrap();
@@ -447,7 +464,7 @@ proptest! {
         let overflows = want.values().flat_map(|w| w.values()).any(Want::overflows);
         prop_assume!(!overflows);
         let window = Some((length, slide, offset));
-        let setup = Setup { engine: Engine::Incremental, naive: false, threads: 1, bits, cut, lateness };
+        let setup = Setup { engine: Engine::Incremental, naive: false, threads: 1, bits, cut, lateness, memory: None };
         let (first, counted) = run_counted(&records, window, keys, setup).unwrap();
         prop_assert_eq!(counted, ledger);
         check(&first, &want, true, keys);
@@ -475,8 +492,10 @@ proptest! {
         }
         let overflows = want.values().flat_map(|w| w.values()).any(Want::overflows);
         prop_assume!(!overflows);
-        let setup = Setup { engine: Engine::Incremental, naive: false, threads: 2, bits: 2, cut, lateness: None };
-        check(&run(&records, None, keys, setup).unwrap(), &want, false, keys);
+        let setup = Setup { engine: Engine::Incremental, naive: false, threads: 2, bits: 2, cut, lateness: None, memory: None };
+        let first = run(&records, None, keys, setup).unwrap();
+        check(&first, &want, false, keys);
+        same_cells(&first, &run(&records, None, keys, Setup { memory: Some(1 << 16), ..setup }).unwrap());
         check(&run(&records, None, keys, Setup { naive: true, ..setup }).unwrap(), &want, false, keys);
     }
 }
@@ -496,7 +515,8 @@ fn no_trace_of_what_has_left() {
         records.push(Record { ts, key: Some(1), name: None, int: Some(1), float: Some(float) });
     }
     let want = recompute(&records, 10, 1, 0, (true, false));
-    let setup = Setup { engine: Engine::Incremental, naive: false, threads: 2, bits: 1, cut: 7, lateness: None };
+    let setup =
+        Setup { engine: Engine::Incremental, naive: false, threads: 2, bits: 1, cut: 7, lateness: None, memory: None };
     let batches = run(&records, Some((10, 1, 0)), (true, false), setup).unwrap();
     // `check` compares with the magnitudes inside the window only.
     check(&batches, &want, true, (true, false));

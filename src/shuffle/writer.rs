@@ -200,12 +200,17 @@ impl Writer {
         self.bytes
     }
 
+    /// Bytes in the file.
+    pub fn spilled(&self) -> u64 {
+        self.segment.as_ref().map_or(0, SegmentWriter::bytes)
+    }
+
     /// Ends the writing. What is in memory stays there.
     ///
     /// # Errors
     /// The disk's, with file and offset.
     pub fn finish(self) -> Result<Written> {
-        let spilled = self.segment.as_ref().map_or(0, SegmentWriter::bytes);
+        let spilled = self.spilled();
         let segment = self.segment.map(SegmentWriter::seal).transpose()?;
         let partitions = self.options.partitions;
         Ok(Written { partitions, held: self.held, segment, spilled, _lease: self.lease, _dir: self.options.dir })

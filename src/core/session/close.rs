@@ -3,6 +3,7 @@
 use super::{CLOSED, COMPACT_FROM, DEAD, Joined, Link, NONE, SCATTERED, Sessions, Span};
 use crate::core::counts::Counts;
 use crate::core::groups::GroupId;
+use crate::core::panes::Log;
 use std::cmp::Ordering;
 
 /// Sessions that no record can join any more.
@@ -19,6 +20,13 @@ pub struct Closed<S> {
 }
 
 impl<S: Joined> Sessions<S> {
+    /// Takes everything out: a cell for each session, and its span. Added again as a block they are the same sessions.
+    pub fn take_all(&mut self) -> (Log<S>, Vec<Span>) {
+        let Closed { sessions, rows, states, .. } = self.close(i64::MAX, i64::MAX, |a, b| a.cmp(&b));
+        let (spans, ids) = sessions.into_iter().unzip();
+        (Log { ids, rows, states }, spans)
+    }
+
     /// Takes the sessions of `id` that `watermark` has closed out of their chain.
     pub(super) fn expire(&mut self, id: GroupId, watermark: i64) {
         let gap = self.gap;

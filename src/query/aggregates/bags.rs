@@ -8,6 +8,7 @@
 //! so a cell of many records and few words stays small.
 
 use crate::core::partition::counting_sort;
+use crate::core::words::{Bytes, put};
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -165,6 +166,26 @@ impl<J: Join> Bags<J> {
     /// The words of sealed cells, one cell behind the other.
     pub(crate) fn words_of(&self, cells: Range<usize>) -> &[u32] {
         &self.words[self.offsets[cells.start] as usize..self.offsets[cells.end] as usize]
+    }
+
+    /// Appends the sealed cells `cells` to `out`, each word as `number` has it.
+    pub(crate) fn save(&self, cells: &[Range<usize>], out: &mut Vec<u8>, number: impl Fn(u32) -> u32) {
+        let of = |range: &Range<usize>| self.offsets[range.start..=range.end].windows(2).map(|ends| ends[1] - ends[0]);
+        cells.iter().for_each(|range| put(of(range), out));
+        cells.iter().for_each(|range| put(self.words_of(range.clone()).iter().map(|word| number(*word)), out));
+    }
+
+    /// Takes `cells` cells that [`save`](Self::save) wrote into empty bags, sealed.
+    pub(crate) fn load(&mut self, cells: usize, from: &mut Bytes<'_>) -> Option<()> {
+        let mut end = 0u32;
+        self.offsets.push(0);
+        for words in from.words::<u32>(cells)? {
+            end = end.checked_add(words)?;
+            self.offsets.push(end);
+        }
+        self.words = from.words(end as usize)?.collect();
+        self.cells = cells;
+        Some(())
     }
 
     /// Bytes of memory held.

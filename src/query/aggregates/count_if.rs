@@ -3,6 +3,7 @@
 use super::{Column, Sliding, column_basics, same};
 use crate::Result;
 use crate::core::counts::Counts;
+use crate::core::words::Bytes;
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef};
 use std::ops::Range;
@@ -68,5 +69,14 @@ impl Column for CountIf {
 
     fn bytes(&self) -> usize {
         self.0.bytes()
+    }
+
+    fn save(&self, cells: &[Range<usize>], out: &mut Vec<u8>) {
+        self.0.save(cells, out);
+    }
+
+    fn load(&mut self, cells: usize, from: &mut Bytes<'_>) -> Option<()> {
+        self.0 = Counts::load(cells, from)?;
+        Some(())
     }
 }

@@ -15,6 +15,7 @@ use super::bags::{Bags, Set};
 use super::distinct::SetTable;
 use super::{Column, Sliding, column_basics, same};
 use crate::Result;
+use crate::core::words::Bytes;
 use crate::hash::NULL_HASH;
 use crate::query::keys::{ByteRows, KeyBatch, WordRows};
 use crate::query::text::is_text;
@@ -98,6 +99,14 @@ impl Column for Coupons {
 
     fn bytes(&self) -> usize {
         self.0.bytes()
+    }
+
+    fn save(&self, cells: &[Range<usize>], out: &mut Vec<u8>) {
+        self.0.save(cells, out, |word| word);
+    }
+
+    fn load(&mut self, cells: usize, from: &mut Bytes<'_>) -> Option<()> {
+        self.0.load(cells, from)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{Column, Sliding, column_basics, same, same_mut};
 use crate::Result;
+use crate::core::words::{Bytes, put_one};
 use arrow_array::ArrayRef;
 use arrow_schema::DataType;
 use std::ops::Range;
@@ -209,6 +210,26 @@ impl<A: Aggregate> Column for CustomColumn<A> {
 
     fn bytes(&self) -> usize {
         self.states.capacity() * size_of::<A::State>() + self.heap
+    }
+
+    fn save(&self, cells: &[Range<usize>], out: &mut Vec<u8>) {
+        let mut bytes = Vec::new();
+        for state in cells.iter().flat_map(|range| &self.states[range.clone()]) {
+            bytes.clear();
+            self.aggregate.encode(state, &mut bytes);
+            put_one(bytes.len() as u64, out);
+            out.extend_from_slice(&bytes);
+        }
+    }
+
+    fn load(&mut self, cells: usize, from: &mut Bytes<'_>) -> Option<()> {
+        for _ in 0..cells {
+            let len = from.word::<u64>()?;
+            let state = self.aggregate.decode(from.take(usize::try_from(len).ok()?)?)?;
+            self.heap += self.aggregate.heap_size(&state);
+            self.states.push(state);
+        }
+        Some(())
     }
 }
 

@@ -11,6 +11,7 @@ use super::{Column, Sliding, column_basics, same};
 use crate::Result;
 use crate::core::dictionary::Dictionary;
 use crate::core::groups::Groups;
+use crate::core::words::{Bytes, put_one};
 use crate::hash::{NULL_HASH, hash_word};
 use crate::query::keys::{ByteRows, KeyRows, WordRows};
 use arrow_array::ArrayRef;
@@ -120,6 +121,29 @@ impl<K: KeyRows + 'static> Column for Distinct<K> {
         let own = self.sets.bytes() + self.keys.bytes() + self.hashes.capacity() * 8 + self.cells.capacity() * 4;
         // Each log answers for its share.
         own + self.values().bytes() / Arc::strong_count(&self.values)
+    }
+
+    fn save(&self, cells: &[Range<usize>], out: &mut Vec<u8>) {
+        // Only the values of these cells, numbered anew.
+        let mut used: Vec<u32> = cells.iter().flat_map(|range| self.sets.words_of(range.clone())).copied().collect();
+        used.sort_unstable();
+        used.dedup();
+        let (keys, hashes): (K, Vec<u64>) = if self.hashes.is_empty() {
+            let values = self.values();
+            (K::rows_of(values.keys(), &used), used.iter().map(|n| values.hashes()[*n as usize]).collect())
+        } else {
+            (self.keys.pick(&used), used.iter().map(|n| self.hashes[*n as usize]).collect())
+        };
+        put_one(used.len() as u32, out);
+        keys.save(0..used.len(), &hashes, out);
+        self.sets.save(cells, out, |word| used.partition_point(|known| *known < word) as u32);
+    }
+
+    fn load(&mut self, cells: usize, from: &mut Bytes<'_>) -> Option<()> {
+        let values = from.word::<u32>()? as usize;
+        self.keys = K::load(values, from, &mut self.hashes)?;
+        self.sets.load(cells, from)?;
+        self.sets.words_of(0..cells).iter().all(|word| (*word as usize) < values).then_some(())
     }
 }
 

@@ -4,8 +4,10 @@
 //! Nulls are passed over. Values of fixed width are 64-bit words; texts are shared, so a state that travels does not
 //! copy its bytes, and a block makes one text for each of its cells, not for each record.
 
+use super::text_extreme::{load_texts, save_texts};
 use super::{Column, Sliding, column_basics, same, same_mut};
 use crate::Result;
+use crate::core::words::{Bytes, put};
 use crate::query::text::TextColumn;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
@@ -23,6 +25,10 @@ pub(crate) trait EdgeValue: Clone + Default + Send + Sync + 'static {
     fn take(column: &ArrayRef, wanted: &[(u32, u32)], put: impl FnMut(u32, Self)) -> Result<()>;
     /// Bytes on the heap.
     fn heap(&self) -> usize;
+    /// Appends `values` to `out`.
+    fn save(values: &[Self], out: &mut Vec<u8>);
+    /// The values that [`save`](Self::save) wrote.
+    fn load(count: usize, from: &mut Bytes<'_>) -> Option<Vec<Self>>;
 }
 
 impl EdgeValue for i64 {
@@ -33,6 +39,12 @@ impl EdgeValue for i64 {
     }
     fn heap(&self) -> usize {
         0
+    }
+    fn save(values: &[i64], out: &mut Vec<u8>) {
+        put(values.iter().copied(), out);
+    }
+    fn load(count: usize, from: &mut Bytes<'_>) -> Option<Vec<i64>> {
+        Some(from.words(count)?.collect())
     }
 }
 
@@ -47,6 +59,12 @@ impl EdgeValue for EdgeText {
     }
     fn heap(&self) -> usize {
         self.as_ref().map_or(0, |text| text.len() + 16)
+    }
+    fn save(values: &[Self], out: &mut Vec<u8>) {
+        save_texts(values.iter(), out);
+    }
+    fn load(count: usize, from: &mut Bytes<'_>) -> Option<Vec<Self>> {
+        load_texts(count, from)
     }
 }
 
@@ -172,5 +190,17 @@ impl<const FIRST: bool, V: EdgeValue> Column for Edge<FIRST, V> {
 
     fn bytes(&self) -> usize {
         self.times.capacity() * 8 + self.values.capacity() * size_of::<V>() + self.heap
+    }
+
+    fn save(&self, cells: &[Range<usize>], out: &mut Vec<u8>) {
+        cells.iter().for_each(|range| put(self.times[range.clone()].iter().copied(), out));
+        cells.iter().for_each(|range| V::save(&self.values[range.clone()], out));
+    }
+
+    fn load(&mut self, cells: usize, from: &mut Bytes<'_>) -> Option<()> {
+        self.times = from.words(cells)?.collect();
+        self.values = V::load(cells, from)?;
+        self.heap = self.values.iter().map(V::heap).sum();
+        Some(())
     }
 }

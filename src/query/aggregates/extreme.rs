@@ -7,6 +7,7 @@
 use super::{Column, Sliding, column_basics, same, same_mut};
 use crate::Result;
 use crate::core::suffix;
+use crate::core::words::{Bytes, put};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type};
 use arrow_array::{Array, ArrayRef, Int64Array};
@@ -108,6 +109,15 @@ impl<const MIN: bool> Column for Extreme<MIN> {
 
     fn bytes(&self) -> usize {
         self.0.capacity() * 8
+    }
+
+    fn save(&self, cells: &[Range<usize>], out: &mut Vec<u8>) {
+        cells.iter().for_each(|range| put(self.0[range.clone()].iter().copied(), out));
+    }
+
+    fn load(&mut self, cells: usize, from: &mut Bytes<'_>) -> Option<()> {
+        self.0 = from.words(cells)?.collect();
+        Some(())
     }
 }
 

@@ -38,6 +38,7 @@ pub(crate) use tables::{ColumnTables, Columns, Table};
 pub(crate) use text_extreme::TextExtreme;
 
 use crate::Result;
+use crate::core::words::Bytes;
 use arrow_array::ArrayRef;
 use std::any::Any;
 use std::ops::Range;
@@ -101,6 +102,14 @@ pub(crate) trait Column: Any + Send + Sync {
     fn settle(&mut self);
     /// Bytes of memory held.
     fn bytes(&self) -> usize;
+    /// Appends the states of `cells` to `out`. Tables are not saved.
+    fn save(&self, _cells: &[Range<usize>], _out: &mut Vec<u8>) {
+        unreachable!("tables are made anew from cells")
+    }
+    /// Takes `cells` states that [`save`](Self::save) wrote into an empty column; `None` if the bytes are not such states.
+    fn load(&mut self, _cells: usize, _from: &mut Bytes<'_>) -> Option<()> {
+        unreachable!("tables are made anew from cells")
+    }
 }
 
 /// `other` as the concrete type of the column that was handed it.

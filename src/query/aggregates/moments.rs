@@ -8,6 +8,7 @@
 use super::{Column, Sliding, column_basics, same, same_mut};
 use crate::Result;
 use crate::core::suffix;
+use crate::core::words::{Bytes, put};
 use arrow_array::cast::AsArray;
 use arrow_array::types::Float64Type;
 use arrow_array::{Array, ArrayRef};
@@ -108,5 +109,18 @@ impl Column for Moments {
 
     fn bytes(&self) -> usize {
         self.0.capacity() * size_of::<Moment>()
+    }
+
+    fn save(&self, cells: &[Range<usize>], out: &mut Vec<u8>) {
+        for range in cells {
+            let words: Vec<f64> = self.0[range.clone()].iter().flat_map(|m| [m.n, m.mean, m.squares]).collect();
+            put(words.into_iter(), out);
+        }
+    }
+
+    fn load(&mut self, cells: usize, from: &mut Bytes<'_>) -> Option<()> {
+        let words: Vec<f64> = from.words(cells.checked_mul(3)?)?.collect();
+        self.0 = words.chunks_exact(3).map(|m| Moment { n: m[0], mean: m[1], squares: m[2] }).collect();
+        Some(())
     }
 }

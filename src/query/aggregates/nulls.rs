@@ -5,6 +5,7 @@
 use super::{Column, Sliding, column_basics, same};
 use crate::Result;
 use crate::core::counts::Counts;
+use crate::core::words::{Bytes, put_one};
 use arrow_array::{Array, ArrayRef};
 use std::ops::Range;
 
@@ -81,5 +82,20 @@ impl Column for Nulls {
 
     fn bytes(&self) -> usize {
         self.counts.bytes()
+    }
+
+    fn save(&self, cells: &[Range<usize>], out: &mut Vec<u8>) {
+        put_one(!self.none() as u8, out);
+        if !self.none() {
+            self.counts.save(cells, out);
+        }
+    }
+
+    fn load(&mut self, cells: usize, from: &mut Bytes<'_>) -> Option<()> {
+        self.len = cells;
+        if from.word::<u8>()? != 0 {
+            self.counts = Counts::load(cells, from)?;
+        }
+        Some(())
     }
 }

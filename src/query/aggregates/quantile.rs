@@ -7,6 +7,7 @@ use super::bags::{Bags, Join};
 use super::buckets::{self, Histogram, word_of};
 use super::{Column, Sliding, column_basics, same};
 use crate::Result;
+use crate::core::words::Bytes;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Float64Type;
 use arrow_array::{Array, ArrayRef};
@@ -75,6 +76,14 @@ impl Column for Quantiles {
 
     fn bytes(&self) -> usize {
         self.0.bytes()
+    }
+
+    fn save(&self, cells: &[Range<usize>], out: &mut Vec<u8>) {
+        self.0.save(cells, out, |word| word);
+    }
+
+    fn load(&mut self, cells: usize, from: &mut Bytes<'_>) -> Option<()> {
+        self.0.load(cells, from)
     }
 }
 

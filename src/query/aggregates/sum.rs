@@ -7,6 +7,7 @@ use super::{Column, Sliding, column_basics, same, same_mut};
 use crate::Result;
 use crate::core::counts::Sums;
 use crate::core::suffix;
+use crate::core::words::{Bytes, put};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type};
 use arrow_array::{Array, ArrayRef};
@@ -80,6 +81,15 @@ impl Column for IntSum {
     fn bytes(&self) -> usize {
         self.0.bytes()
     }
+
+    fn save(&self, cells: &[Range<usize>], out: &mut Vec<u8>) {
+        self.0.save(cells, out);
+    }
+
+    fn load(&mut self, cells: usize, from: &mut Bytes<'_>) -> Option<()> {
+        self.0 = Sums::load(cells, from)?;
+        Some(())
+    }
 }
 
 /// `sum` of a `Float64` column.
@@ -152,5 +162,14 @@ impl Column for FloatSum {
 
     fn bytes(&self) -> usize {
         self.0.capacity() * 8
+    }
+
+    fn save(&self, cells: &[Range<usize>], out: &mut Vec<u8>) {
+        cells.iter().for_each(|range| put(self.0[range.clone()].iter().copied(), out));
+    }
+
+    fn load(&mut self, cells: usize, from: &mut Bytes<'_>) -> Option<()> {
+        self.0 = from.words(cells)?.collect();
+        Some(())
     }
 }

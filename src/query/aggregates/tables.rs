@@ -4,6 +4,7 @@ use super::{Column, Sliding};
 use crate::core::panes::{Log, Run, States};
 use crate::core::session::Joined;
 use crate::core::slide::WindowTable;
+use crate::core::words::Bytes;
 use std::ops::Range;
 
 /// The primitive columns of a query, all of one length.
@@ -24,6 +25,17 @@ impl Columns {
             self.len = len;
             self.columns.iter_mut().for_each(|c| c.grow(len));
         }
+    }
+
+    /// Appends the states of `cells` to `out`.
+    pub(crate) fn save(&self, cells: &[Range<usize>], out: &mut Vec<u8>) {
+        self.columns.iter().for_each(|c| c.save(cells, out));
+    }
+
+    /// Takes `cells` states that [`save`](Self::save) wrote into empty columns; `None` if the bytes are not such states.
+    pub(crate) fn load(&mut self, cells: usize, from: &mut Bytes<'_>) -> Option<()> {
+        self.len = cells;
+        self.columns.iter_mut().try_for_each(|c| c.load(cells, from))
     }
 
     /// The columns, in the order of the plan.

@@ -3,10 +3,29 @@
 use super::{Column, Sliding, column_basics, same, same_mut};
 use crate::Result;
 use crate::core::suffix;
+use crate::core::words::{Bytes, put_one};
 use crate::query::text::TextColumn;
 use arrow_array::ArrayRef;
 use std::ops::Range;
 use std::sync::Arc;
+
+/// Appends texts that may be missing.
+pub(super) fn save_texts<'a>(texts: impl Iterator<Item = &'a Option<Arc<[u8]>>>, out: &mut Vec<u8>) {
+    for text in texts {
+        // The length and one more, so that 0 is none.
+        put_one(text.as_ref().map_or(0, |text| text.len() as u64 + 1), out);
+        out.extend_from_slice(text.as_deref().unwrap_or_default());
+    }
+}
+
+/// The `count` texts that [`save_texts`] wrote.
+pub(super) fn load_texts(count: usize, from: &mut Bytes<'_>) -> Option<Vec<Option<Arc<[u8]>>>> {
+    let text = |_| match from.word::<u64>()?.checked_sub(1) {
+        None => Some(None),
+        Some(len) => Some(Some(from.take(usize::try_from(len).ok()?)?.into())),
+    };
+    (0..count).map(text).collect()
+}
 
 /// The least (`min`) or greatest text per state; `None` where there is none.
 pub(crate) struct TextExtreme {
@@ -104,5 +123,15 @@ impl Column for TextExtreme {
 
     fn bytes(&self) -> usize {
         self.states.capacity() * 16 + self.heap
+    }
+
+    fn save(&self, cells: &[Range<usize>], out: &mut Vec<u8>) {
+        save_texts(cells.iter().flat_map(|range| &self.states[range.clone()]), out);
+    }
+
+    fn load(&mut self, cells: usize, from: &mut Bytes<'_>) -> Option<()> {
+        self.states = load_texts(cells, from)?;
+        self.heap = self.states.iter().flatten().map(|text| text.len() + 16).sum();
+        Some(())
     }
 }

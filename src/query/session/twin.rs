@@ -94,6 +94,7 @@ proptest! {
     fn sessions_equal_recomputation(
         mut records in prop::collection::vec(record(), 0..120),
         gap in prop_oneof![1i64..10, 1i64..80], keys in any::<(bool, bool)>(), cut in 1usize..40, bits in 0u32..4,
+        memory in 100_000usize..4_000_000,
         // How far records are out of order.
         displaced in prop::sample::select(vec![0i64, 20, 200, 10_000]), shift in 0i64..10,
     ) {
@@ -101,7 +102,7 @@ proptest! {
         records.sort_by_key(place);
         let want = recompute(&records, gap, keys);
         let sessions = |query: Query| query.session(Session::gap(gap).unwrap());
-        let setup = Setup { engine: Engine::Incremental, naive: false, threads: 1, bits, cut, lateness: None };
+        let setup = Setup { engine: Engine::Incremental, naive: false, threads: 1, bits, cut, lateness: None, memory: None };
         let first = run_with(&records, keys, setup, sessions);
         if want.values().flat_map(|w| w.values()).any(Want::overflows) {
             let error = first.unwrap_err().to_string();
@@ -115,6 +116,12 @@ proptest! {
         for (threads, bits, cut) in [(3, bits, cut), (2, 6, 1), (8, 0, 1000)] {
             let (again, _) = run_with(&records, keys, Setup { threads, bits, cut, ..setup }, sessions).unwrap();
             same_cells(&first, &again);
+        }
+        // And with hardly any memory.
+        for (threads, memory) in [(1, memory), (3, 1 << 16)] {
+            let (spilled, _) =
+                run_with(&records, keys, Setup { threads, memory: Some(memory), ..setup }, sessions).unwrap();
+            same_cells(&first, &spilled);
         }
         // The same rows by sorting the cells, and the records.
         for (engine, naive) in [(Engine::Remerge, false), (Engine::Incremental, true)] {
@@ -138,7 +145,7 @@ proptest! {
         prop_assume!(!want.values().flat_map(|w| w.values()).any(Want::overflows));
         let sessions = |query: Query| query.session(Session::gap(gap).unwrap());
         let lateness = Some(lateness);
-        let setup = Setup { engine: Engine::Incremental, naive: false, threads: 1, bits, cut, lateness };
+        let setup = Setup { engine: Engine::Incremental, naive: false, threads: 1, bits, cut, lateness, memory: None };
         let (first, counted) = run_with(&records, keys, setup, sessions).unwrap();
         prop_assert_eq!(counted, ledger);
         check(&first, &want, true, keys);

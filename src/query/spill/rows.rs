@@ -35,11 +35,12 @@ fn stored(data_type: &DataType) -> Result<(DataType, ColumnType)> {
 }
 
 /// The columns of a batch, in memory of their own.
-pub(super) fn to_columns(batch: &RecordBatch) -> Result<Vec<Column>> {
+pub(in crate::query) fn to_columns(batch: &RecordBatch) -> Result<Vec<Column>> {
     batch.columns().iter().map(to_column).collect()
 }
 
-fn to_column(array: &ArrayRef) -> Result<Column> {
+/// A column in memory of its own.
+pub(super) fn to_column(array: &ArrayRef) -> Result<Column> {
     let (to, ty) = stored(array.data_type())?;
     let array = if array.data_type() == &to { array.clone() } else { cast(array, &to)? };
     let nulls = array.nulls().filter(|n| n.null_count() > 0);
@@ -60,13 +61,14 @@ fn to_column(array: &ArrayRef) -> Result<Column> {
 }
 
 /// The batch that [`to_columns`] was given, or rows of it.
-pub(super) fn to_batch(columns: &[ColumnRef<'_>], rows: usize, schema: &SchemaRef) -> Result<RecordBatch> {
+pub(in crate::query) fn to_batch(columns: &[ColumnRef<'_>], rows: usize, schema: &SchemaRef) -> Result<RecordBatch> {
     let arrays = columns.iter().zip(schema.fields()).map(|(column, field)| to_array(column, field.data_type()));
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     Ok(RecordBatch::try_new_with_options(schema.clone(), arrays.collect::<Result<_>>()?, &options)?)
 }
 
-fn to_array(column: &ColumnRef<'_>, data_type: &DataType) -> Result<ArrayRef> {
+/// The array that [`to_column`] was given.
+pub(super) fn to_array(column: &ColumnRef<'_>, data_type: &DataType) -> Result<ArrayRef> {
     let (stored, _) = stored(data_type)?;
     let rows = column.len();
     let nulls = column.validity.map(|bits| (0..rows).map(|i| bits.get(i)).collect::<NullBuffer>());

@@ -1,0 +1,223 @@
+//! What a round of tasks came to, and what becomes of it: parts of blocks are put together, blocks are judged, and every
+//! partition takes its part of them, or has it written where memory has run out.
+
+use super::exec::{LateSink, Mapper};
+use super::judge::Judge;
+use super::keys::KeyRows;
+use super::map::{Mapped, Marks, Piece};
+use super::plan::Plan;
+use super::reduce::Partition;
+use super::spill::Spill;
+use super::tally::Tally;
+use crate::memory::{Budget, Lease};
+use crate::source::{Cut, Report, Task};
+use crate::{Error, Result};
+use rayon::prelude::*;
+use std::sync::Arc;
+
+/// What one task came to: its own blocks, and parts of blocks that it shares with its neighbours.
+pub(super) struct Unit<K> {
+    pub(super) blocks: Vec<Slot<K>>,
+    pub(super) report: Report,
+    /// Memory of the blocks.
+    pub(super) lease: Lease,
+}
+
+pub(super) enum Slot<K> {
+    /// A block that was mapped, on the condition, if there is a clock, that all of its records are on time.
+    Mapped(Box<Mapped<K>>, Option<Origin>),
+    /// A part with its place among all blocks.
+    Part(Cut, Vec<Piece>, u64),
+}
+
+/// Where a block can be had from once more.
+pub(super) struct Origin {
+    pub(super) task: Arc<dyn Task>,
+    pub(super) number: usize,
+}
+
+/// Has the partitions of a block written that are not folded any more.
+pub(super) fn write<K: KeyRows>(
+    spill: Option<&Spill>,
+    plan: &Plan,
+    mut block: Mapped<K>,
+    sequence: u64,
+) -> Result<Mapped<K>> {
+    block.sequence = sequence;
+    if let Some(spill) = spill {
+        let resident = spill.resident();
+        if resident < block.partitions() {
+            spill.write(plan, &block, resident, usize::MAX, sequence)?;
+            block.resident = resident;
+            if resident == 0 {
+                block.strip();
+            }
+        }
+    }
+    Ok(block)
+}
+
+/// Cells that may be out before windows that have closed are handed out. Tiny under test, so that there are many steps.
+const STEP_CELLS: usize = if cfg!(test) { 8 } else { 64 << 10 };
+
+/// A task that was run once more, and its blocks.
+pub(super) type Redone = (Arc<dyn Task>, Vec<Vec<Piece>>);
+
+/// What takes blocks in the order of the input.
+pub(super) struct Reducer<'a, K: KeyRows> {
+    pub(super) plan: &'a Plan,
+    pub(super) budget: &'a Budget,
+    /// Where partitions go that do not fit.
+    pub(super) spill: Option<&'a Spill>,
+    pub(super) mapper: &'a Mapper<K>,
+    pub(super) judge: &'a mut Option<Judge>,
+    pub(super) partitions: &'a mut Vec<Partition<K>>,
+    pub(super) tally: &'a mut Tally,
+    /// The last task that was run once more; blocks that were asked for are gone.
+    pub(super) again: Option<Redone>,
+}
+
+impl<K: KeyRows> Reducer<'_, K> {
+    /// Judges blocks and maps those that were not mapped yet, then lets every partition take its part of all.
+    pub(super) fn reduce(&mut self, blocks: Vec<(usize, Slot<K>)>, late_sink: &mut Option<LateSink>) -> Result<()> {
+        let judged = blocks.into_iter().map(|(input, slot)| self.judge(input, slot));
+        let judged: Vec<(Slot<K>, Marks)> = judged.collect::<Result<_>>()?;
+        self.again = None;
+        let blocks: Vec<Box<Mapped<K>>> = judged
+            .into_par_iter()
+            .map(|(slot, marks)| match slot {
+                Slot::Mapped(block, _) => Ok(block),
+                Slot::Part(_, pieces, sequence) => {
+                    let block = self.mapper.map(pieces, marks)?;
+                    write(self.spill, self.plan, block, sequence).map(Box::new)
+                }
+            })
+            .collect::<Result<_>>()?;
+        let partitions = &mut *self.partitions;
+        let resident = self.spill.map_or(usize::MAX, Spill::resident);
+        for block in &blocks {
+            self.tally.block(block);
+            // The first block has decided how many partitions there are.
+            while partitions.len() < block.partitions().min(resident) {
+                partitions.push(Partition::new(self.plan, self.budget.lease("the keys and panes of a partition")));
+            }
+        }
+        let plan = self.plan;
+        partitions.par_iter_mut().enumerate().try_for_each(|(p, partition)| {
+            blocks.iter().enumerate().try_for_each(|(number, block)| partition.take(plan, p, number, block))
+        })?;
+        if let Some(spill) = self.spill {
+            // Partitions that were evicted after these blocks had been mapped.
+            blocks
+                .par_iter()
+                .try_for_each(|block| spill.write(plan, block, resident, block.resident, block.sequence))?;
+            if let Some(last) = blocks.iter().map(|block| block.sequence).max() {
+                spill.relieve(partitions, last)?;
+            }
+        }
+        partitions.iter_mut().try_for_each(Partition::lease)?;
+        let late: Vec<(usize, usize)> = partitions.iter_mut().flat_map(Partition::take_late).collect();
+        self.tally.late(late.len() as u64);
+        if let Some(sink) = late_sink {
+            let of_sessions =
+                late.iter().filter_map(|(block, cell)| Some((*block, blocks[*block].doubtful.get(cell)?)));
+            let of_windows =
+                blocks.iter().enumerate().flat_map(|(n, block)| block.set_aside.iter().map(move |r| (n, r)));
+            let mut records: Vec<_> = of_sessions.chain(of_windows).collect();
+            records.sort_by_key(|(block, (number, _))| (*block, *number));
+            records.into_iter().try_for_each(|(_, (_, record))| sink(record))?;
+        }
+        Ok(())
+    }
+
+    /// The watermarks that the records of a block came under.
+    fn judge(&mut self, input: usize, slot: Slot<K>) -> Result<(Slot<K>, Marks)> {
+        let Some(judge) = &mut *self.judge else { return Ok((slot, Marks::new())) };
+        let mut sequence = 0;
+        let (pieces, again) = match slot {
+            Slot::Part(_, pieces, place) => {
+                sequence = place;
+                (pieces, None)
+            }
+            Slot::Mapped(block, origin) => {
+                let on_time = judge.pass(input, block.times);
+                match origin {
+                    Some(origin) if !on_time => (Vec::new(), Some(origin)),
+                    _ => return Ok((Slot::Mapped(block, None), Marks::new())),
+                }
+            }
+        };
+        let pieces = again.map_or(Ok(pieces), |origin| self.again(&origin))?;
+        let marks = self.judge.as_mut().map_or_else(Marks::new, |judge| judge.judge(input, &pieces));
+        Ok((Slot::Part(Cut::Whole, pieces, sequence), marks))
+    }
+
+    /// Decodes a block once more.
+    fn again(&mut self, origin: &Origin) -> Result<Vec<Piece>> {
+        if self.again.as_ref().is_none_or(|(task, _)| !Arc::ptr_eq(task, &origin.task)) {
+            let mut blocks = Vec::new();
+            origin.task.run(&mut |_, pieces| {
+                blocks.push(pieces);
+                Ok(())
+            })?;
+            self.again = Some((origin.task.clone(), blocks));
+        }
+        let blocks = self.again.as_mut().and_then(|(_, blocks)| blocks.get_mut(origin.number));
+        blocks.map(std::mem::take).ok_or_else(|| Error::input("changed while it was read"))
+    }
+
+    /// Whether the cells of windows that have closed are many, also against the others, which stay and are moved.
+    pub(super) fn is_step(&self) -> bool {
+        if self.plan.session.is_some() {
+            return self.partitions.iter().map(Partition::new_sessions).sum::<usize>() >= STEP_CELLS;
+        }
+        let (Some(judge), Some(spec)) = (&self.judge, self.plan.window) else { return false };
+        let watermark = judge.watermark();
+        // Before anything is known, and at the end, when everything is closed anyway.
+        if self.partitions.is_empty() || watermark == i64::MIN || watermark == i64::MAX {
+            return false;
+        }
+        let upto = spec.first_open(watermark) - 1;
+        let (mut closed, mut all) = (0, 0);
+        for partition in self.partitions.iter() {
+            closed += partition.panes.closed_cells(spec.panes_of(upto).1, upto);
+            all += partition.panes.cells();
+        }
+        closed >= STEP_CELLS && 2 * closed >= all
+    }
+}
+
+/// Puts blocks together whose parts came from different tasks.
+#[derive(Default)]
+pub(super) struct Joint {
+    pieces: Vec<Piece>,
+    /// The place of the last of them.
+    sequence: u64,
+}
+
+impl Joint {
+    pub(super) fn push<K>(&mut self, slot: Slot<K>, mut out: impl FnMut(Slot<K>)) {
+        match slot {
+            Slot::Mapped(..) => {
+                self.flush(&mut out);
+                out(slot);
+            }
+            Slot::Part(cut, pieces, sequence) => {
+                if matches!(cut, Cut::Tail | Cut::Whole) {
+                    self.flush(&mut out);
+                }
+                self.pieces.extend(pieces);
+                self.sequence = sequence;
+                if matches!(cut, Cut::Head | Cut::Whole) {
+                    self.flush(&mut out);
+                }
+            }
+        }
+    }
+
+    pub(super) fn flush<K>(&mut self, mut out: impl FnMut(Slot<K>)) {
+        if !self.pieces.is_empty() {
+            out(Slot::Part(Cut::Whole, std::mem::take(&mut self.pieces), self.sequence));
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Cells with their keys as bytes: what a partition cannot keep in memory, in pieces that can be folded in again.
+//!
+//! A piece is a block's part for one partition ([`save_block`]) or some of the cells that a partition had folded
+//! ([`save_partition`]). Read back ([`load`]) either is a block of one partition again, and [`Partition::take`] folds it as
+//! it folds any block. Cells of one key and pane are folded in the order of the pieces, which is that of the input, so that
+//! the result does not depend on what was spilled when, to the bit.
+//!
+//! ```text
+//! piece: keys (u32), the keys; segments (u32), each pane, first window (2 × i64), cells (u32);
+//!        1 if cells name their keys (u8), the key of each (u32); spans of sessions (2 × i64 each);
+//!        record counts; the states of each column
+//! ```
+
+use crate::core::PaneKey;
+use crate::core::counts::Counts;
+use crate::core::session::Span;
+use crate::core::words::{Bytes, put, put_one};
+use crate::core::{GroupId, Log, Run};
+use crate::metrics::Ledger;
+use crate::query::aggregates::Columns;
+use crate::query::keys::KeyRows;
+use crate::query::map::{Mapped, Segment};
+use crate::query::plan::Plan;
+use crate::query::reduce::Partition;
+use crate::{Error, ErrorKind, Result};
+use std::ops::Range;
+
+/// Cells of a piece at most, and about as many bytes of keys as it has at most. Tiny under test.
+const PIECE_CELLS: usize = if cfg!(test) { 7 } else { 32 << 10 };
+const PIECE_KEY_BYTES: usize = 4 << 20;
+
+/// Everything of a piece but its cells.
+struct Head<'a, K> {
+    keys: &'a K,
+    of: Range<usize>,
+    hashes: &'a [u64],
+    segments: Vec<(PaneKey, usize)>,
+    cell_keys: Option<Vec<u32>>,
+    spans: &'a [Span],
+}
+
+fn save<K: KeyRows>(head: &Head<'_, K>, rows: &Counts, states: &Columns, cells: &[Range<usize>], out: &mut Vec<u8>) {
+    put_one(head.of.len() as u32, out);
+    head.keys.save(head.of.clone(), head.hashes, out);
+    put_one(head.segments.len() as u32, out);
+    for (pane, cells) in &head.segments {
+        put([pane.pane, pane.from].into_iter(), out);
+        put_one(*cells as u32, out);
+    }
+    put_one(head.cell_keys.is_some() as u8, out);
+    if let Some(cell_keys) = &head.cell_keys {
+        put(cell_keys.iter().copied(), out);
+    }
+    for span in head.spans {
+        put([span.first, span.last].into_iter(), out);
+    }
+    rows.save(cells, out);
+    states.save(cells, out);
+}
+
+/// Appends partition `p` of `block` to `out`; nothing if it has no part of it.
+pub(super) fn save_block<K: KeyRows>(plan: &Plan, block: &Mapped<K>, p: usize, out: &mut Vec<u8>) {
+    let keys = block.key_offsets[p] as usize..block.key_offsets[p + 1] as usize;
+    let segments = &block.segments[block.segment_offsets[p] as usize..block.segment_offsets[p + 1] as usize];
+    let (Some(first), Some(last)) = (segments.first(), segments.last()) else { return };
+    let cells = first.cells.start..last.cells.end;
+    let relative = |of: &Vec<u32>| of[cells.clone()].iter().map(|key| key - keys.start as u32).collect();
+    let head = Head {
+        keys: &block.keys,
+        hashes: &block.hashes[keys.clone()],
+        of: keys.clone(),
+        segments: segments.iter().map(|s| (s.pane, s.cells.len())).collect(),
+        cell_keys: block.cell_keys.as_ref().map(relative),
+        spans: if plan.session.is_some() { &block.spans[cells.clone()] } else { &[] },
+    };
+    save(&head, &block.rows, &block.states, &[cells], out);
+}
+
+/// Empties `partition` into pieces.
+pub(super) fn save_partition<K: KeyRows>(
+    mut partition: Partition<K>,
+    mut each: impl FnMut(Vec<u8>) -> Result<()>,
+) -> Result<()> {
+    let groups = &partition.groups;
+    let key_bytes = groups.bytes() / groups.len().max(1);
+    let most = (PIECE_KEY_BYTES / key_bytes.max(1)).clamp(1, PIECE_CELLS);
+    let mut local = vec![u32::MAX; groups.capacity()];
+    let mut piece = |log: &Log<Columns>, runs: &[(PaneKey, Range<usize>)], spans: &[Span]| {
+        let cells: Vec<Range<usize>> = runs.iter().map(|run| run.1.clone()).collect();
+        let mut ids: Vec<GroupId> = Vec::new();
+        let mut cell_keys = Vec::new();
+        for id in cells.iter().flat_map(|range| &log.ids[range.clone()]) {
+            let number = &mut local[*id as usize];
+            if *number == u32::MAX {
+                *number = ids.len() as u32;
+                ids.push(*id);
+            }
+            cell_keys.push(*number);
+        }
+        ids.iter().for_each(|id| local[*id as usize] = u32::MAX);
+        let hashes: Vec<u64> = ids.iter().map(|id| groups.hashes()[*id as usize]).collect();
+        let head = Head {
+            keys: &K::rows_of(groups.keys(), &ids),
+            of: 0..ids.len(),
+            hashes: &hashes,
+            segments: runs.iter().map(|run| (run.0, run.1.len())).collect(),
+            cell_keys: Some(cell_keys),
+            spans,
+        };
+        let mut out = Vec::new();
+        save(&head, &log.rows, &log.states, &cells, &mut out);
+        each(out)
+    };
+    if let Some(sessions) = &mut partition.sessions {
+        let (log, spans) = sessions.take_all();
+        for start in (0..spans.len()).step_by(most) {
+            let range = start..spans.len().min(start + most);
+            piece(&log, &[(PaneKey::from(0), range.clone())], &spans[range])?;
+        }
+        return Ok(());
+    }
+    let (logs, runs) = partition.panes.take_all();
+    let mut pending: Vec<(PaneKey, Range<usize>)> = Vec::new();
+    let (mut log, mut cells) = (0, 0);
+    let mut parts = runs.into_iter().flat_map(|(key, run): (PaneKey, Run)| {
+        let range = run.range();
+        let step = move |start| (key, run.log as usize, start..range.end.min(start + most));
+        run.range().step_by(most).map(step)
+    });
+    parts.try_for_each(|(key, of, range)| {
+        if !pending.is_empty() && (of != log || cells + range.len() > most) {
+            piece(&logs[log], &pending, &[])?;
+            pending.clear();
+            cells = 0;
+        }
+        log = of;
+        cells += range.len();
+        pending.push((key, range));
+        Ok::<(), Error>(())
+    })?;
+    if pending.is_empty() { Ok(()) } else { piece(&logs[log], &pending, &[]) }
+}
+
+/// The block of one partition that `bytes` were saved from.
+///
+/// # Errors
+/// If they are not such a piece.
+pub(super) fn load<K: KeyRows>(plan: &Plan, bytes: &[u8]) -> Result<Mapped<K>> {
+    loaded(plan, Bytes(bytes)).ok_or_else(|| Error::new(ErrorKind::Io, "a spilled piece is not what was written"))
+}
+
+fn loaded<K: KeyRows>(plan: &Plan, mut from: Bytes<'_>) -> Option<Mapped<K>> {
+    let keys = from.word::<u32>()? as usize;
+    let mut hashes = Vec::new();
+    let rows_of_keys = K::load(keys, &mut from, &mut hashes)?;
+    let mut segments = Vec::new();
+    let mut cells = 0usize;
+    for _ in 0..from.word::<u32>()? {
+        let pane = PaneKey { pane: from.word()?, from: from.word()? };
+        let end = cells.checked_add(from.word::<u32>()? as usize)?;
+        segments.push(Segment { pane, cells: cells..end });
+        cells = end;
+    }
+    let cell_keys: Option<Vec<u32>> = match from.word::<u8>()? {
+        0 if cells == keys => None,
+        1 => Some(from.words(cells)?.collect()),
+        _ => return None,
+    };
+    if cell_keys.as_ref().is_some_and(|of| of.iter().any(|key| *key as usize >= keys)) {
+        return None;
+    }
+    let mut spans = Vec::new();
+    if plan.session.is_some() {
+        let times: Vec<i64> = from.words(cells.checked_mul(2)?)?.collect();
+        spans.extend(times.chunks_exact(2).map(|t| Span { first: t[0], last: t[1] }));
+    }
+    let rows = Counts::load(cells, &mut from)?;
+    let mut states = plan.columns();
+    states.load(cells, &mut from)?;
+    from.0.is_empty().then(|| Mapped {
+        keys: rows_of_keys,
+        hashes,
+        key_offsets: vec![0, keys as u32],
+        cell_keys,
+        segment_offsets: vec![0, segments.len() as u32],
+        segments,
+        spans,
+        marks: Vec::new(),
+        doubtful: Default::default(),
+        rows,
+        states,
+        ledger: Ledger::default(),
+        set_aside: Vec::new(),
+        times: None,
+        sequence: 0,
+        resident: usize::MAX,
+    })
+}
+
+/// The cells of a block of one partition whose keys' hashes are to be kept.
+///
+/// # Errors
+/// None that is known of.
+pub(super) fn pick<K: KeyRows>(plan: &Plan, block: &Mapped<K>, keep: impl Fn(u64) -> bool) -> Result<Mapped<K>> {
+    let mut number = vec![u32::MAX; block.hashes.len()];
+    let mut order = Vec::new();
+    for (key, hash) in block.hashes.iter().enumerate().filter(|(_, hash)| keep(**hash)) {
+        number[key] = order.len() as u32;
+        order.push(key as u32);
+        debug_assert!(keep(*hash));
+    }
+    let (mut cells, mut cell_keys, mut spans, mut segments) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for segment in &block.segments {
+        let before = cell_keys.len();
+        for cell in segment.cells.clone() {
+            let key = number[block.cell_keys.as_ref().map_or(cell, |of| of[cell] as usize)];
+            if key == u32::MAX {
+                continue;
+            }
+            cell_keys.push(key);
+            spans.extend(block.spans.get(cell));
+            match cells.last_mut() {
+                Some(Range { end, .. }) if *end == cell => *end += 1,
+                _ => cells.push(cell..cell + 1),
+            }
+        }
+        if cell_keys.len() > before {
+            segments.push((segment.pane, cell_keys.len() - before));
+        }
+    }
+    let hashes: Vec<u64> = order.iter().map(|key| block.hashes[*key as usize]).collect();
+    let head = Head {
+        keys: &block.keys.pick(&order),
+        of: 0..order.len(),
+        hashes: &hashes,
+        segments,
+        cell_keys: Some(cell_keys),
+        spans: &spans,
+    };
+    let mut bytes = Vec::new();
+    save(&head, &block.rows, &block.states, &cells, &mut bytes);
+    load(plan, &bytes)
+}

@@ -1,0 +1,246 @@
+//! State beyond memory: partitions that do not fit leave as pieces through the shuffle and are worked later, some at a time.
+//!
+//! Memory has two halves. While the input is read, partitions share one of them; when they have outgrown it, those of the
+//! greatest hashes are evicted: what they had folded is written down ([`cells`]), and from then on their part of every
+//! block is written instead of folded, as early as possible: where the block is mapped. After the last record the
+//! partitions that stayed hand out their rows first; then the others are read back, as many at a time as fit, in the order
+//! of their hashes, one that alone does not fit by further bits of them ([`waves`]). Each of these *waves* hands out rows
+//! in the order of the windows; with more than one window they go through a file each and are merged ([`merge`]).
+//!
+//! Invariant: pieces carry numbers that ascend with the input, so every cell is the same fold as in memory, and the rows
+//! that leave are the same to the bit, whatever the limit.
+//!
+//! Cost: a spilled record is packed, written, read and unpacked once, its rows likewise if there are many windows.
+
+mod cells;
+mod merge;
+pub(super) mod rows;
+mod waves;
+
+pub(crate) use waves::Waves;
+
+use super::keys::KeyRows;
+use super::map::{MOST_PARTITION_BITS, Mapped};
+use super::plan::Plan;
+use super::reduce::Partition;
+use crate::memory::Budget;
+use crate::shuffle::{Options, Reader, Writer, Written};
+use crate::store::block::Content;
+use crate::store::column::{Column, ColumnRef, Slice};
+use crate::store::spill_dir::SpillDir;
+use crate::{Error, ErrorKind, Result};
+use rayon::prelude::*;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// How the memory of a run is shared out, bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shares {
+    /// Partitions while the input is read.
+    pub(crate) state: usize,
+    /// Pieces that wait to be written, all workers together.
+    pub(crate) pieces: usize,
+    /// Tasks, from decoding to the blocks that wait for their turn.
+    pub(crate) blocks: usize,
+    /// Partitions of a wave, with what hands out their rows.
+    pub(crate) wave: usize,
+    /// Blocks of rows of all waves but one, while they are merged.
+    pub(crate) merge: usize,
+}
+
+impl Shares {
+    /// Of a limit.
+    pub(crate) fn of(limit: usize) -> Shares {
+        let percent = |n: usize| limit / 100 * n;
+        if cfg!(test) {
+            // So that tests go through all of it: partitions are evicted early, from the start if the limit is low.
+            let (state, merge) = (percent(1) / 8, percent(1));
+            return Shares { state, pieces: percent(1), blocks: 64 * limit, wave: 64 * limit, merge };
+        }
+        Shares { state: percent(40), pieces: percent(12), blocks: percent(20), wave: percent(40), merge: percent(12) }
+    }
+}
+
+/// See the module.
+pub(crate) struct Spill {
+    base: PathBuf,
+    budget: Budget,
+    shares: Shares,
+    threads: usize,
+    /// Made when it is needed.
+    files: OnceLock<Files>,
+    /// Partitions from this one on are written.
+    resident: AtomicUsize,
+    partitions: AtomicUsize,
+}
+
+struct Files {
+    dir: SpillDir,
+    options: Options,
+    /// One for each worker.
+    writers: Vec<Mutex<Writer>>,
+}
+
+/// Numbers of blocks within a task.
+const TASK_BITS: u32 = 20;
+
+/// The number of the pieces of a block; those of its task's first blocks come first.
+pub(crate) fn sequence(task: u64, block: u64) -> u64 {
+    (task << TASK_BITS) + 1 + block
+}
+
+impl Spill {
+    /// Below `base`, for a run of this budget. Nothing is created before it is needed.
+    pub(crate) fn new(base: PathBuf, budget: Budget, threads: usize) -> Spill {
+        let shares = Shares::of(budget.limit());
+        let (resident, partitions) = (AtomicUsize::new(usize::MAX), AtomicUsize::new(0));
+        Spill { base, budget, shares, threads, files: OnceLock::new(), resident, partitions }
+    }
+
+    /// How the memory is shared out.
+    pub(crate) fn shares(&self) -> Shares {
+        self.shares
+    }
+
+    /// The files, made if there are none. Only one thread at a time asks for them before there are.
+    fn files(&self) -> Result<&Files> {
+        if self.files.get().is_none() {
+            let dir = SpillDir::create(&self.base)?;
+            // How many partitions there are is known with the first block.
+            let options = Options::new(1 << MOST_PARTITION_BITS);
+            let options = options.spill(self.budget.clone(), self.shares.pieces / self.threads, dir.clone());
+            let writers = (0..self.threads).map(|_| Mutex::new(Writer::new(&options))).collect();
+            let _ = self.files.set(Files { dir, options, writers });
+        }
+        self.files.get().ok_or_else(|| Error::new(ErrorKind::Io, "there are no spill files"))
+    }
+
+    /// Whether anything was or will be written.
+    pub(crate) fn is_used(&self) -> bool {
+        self.files.get().is_some()
+    }
+
+    /// Partitions from this one on are written.
+    pub(crate) fn resident(&self) -> usize {
+        self.resident.load(Ordering::Acquire)
+    }
+
+    /// From now on every partition is written: there is no memory to hold any while blocks wait for their turn.
+    ///
+    /// # Errors
+    /// If the files cannot be created.
+    pub(crate) fn evict_all(&self) -> Result<()> {
+        self.files()?;
+        self.resident.store(0, Ordering::Release);
+        Ok(())
+    }
+
+    /// Writes the partitions `from..` of a block that came under the number `sequence`.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub(crate) fn write<K: KeyRows>(
+        &self,
+        plan: &Plan,
+        block: &Mapped<K>,
+        from: usize,
+        to: usize,
+        sequence: u64,
+    ) -> Result<()> {
+        if from >= to.min(block.partitions()) {
+            return Ok(());
+        }
+        let (mut ends, mut data) = (vec![0u32], Vec::new());
+        let files = self.files()?;
+        self.partitions.fetch_max(block.partitions(), Ordering::Relaxed);
+        let mut offsets = vec![0u32; files.options.partitions as usize + 1];
+        for p in 0..block.partitions() {
+            if (from..to).contains(&p) {
+                let before = data.len();
+                cells::save_block(plan, block, p, &mut data);
+                if data.len() > before {
+                    ends.push(u32::try_from(data.len()).map_err(|_| too_long())?);
+                }
+            }
+            offsets[p + 1] = ends.len() as u32 - 1;
+        }
+        offsets[block.partitions() + 1..].fill(ends.len() as u32 - 1);
+        if ends.len() == 1 {
+            return Ok(());
+        }
+        files.writer().push_grouped(Content::Partials, sequence, offsets, vec![column(&ends, &data)])
+    }
+
+    /// Takes note of the partitions, and evicts as many of them as it takes for the others to fit. Everything before
+    /// number `sequence` has been folded.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub(crate) fn relieve<K: KeyRows>(&self, partitions: &mut Vec<Partition<K>>, sequence: u64) -> Result<()> {
+        let mut used: usize = partitions.iter().map(Partition::bytes).sum();
+        if used <= self.shares.state {
+            return Ok(());
+        }
+        // Some more than it takes: evicting them one by one would be as much work with smaller blocks.
+        let mut stay = partitions.len();
+        while stay > 0 && used > self.shares.state / 4 * 3 {
+            stay -= 1;
+            used -= partitions[stay].bytes();
+        }
+        let files = self.files()?;
+        self.partitions.fetch_max(partitions.len(), Ordering::Relaxed);
+        self.resident.store(stay, Ordering::Release);
+        let evicted: Vec<(usize, Partition<K>)> = (stay..partitions.len()).zip(partitions.split_off(stay)).collect();
+        evicted
+            .into_par_iter()
+            .with_max_len(1)
+            .try_for_each(|(p, partition)| cells::save_partition(partition, |piece| files.push(p, sequence, &piece)))
+    }
+
+    /// The last record is in: the pieces, the folder, and the number of partitions.
+    fn finish(self) -> Result<(Reader, SpillDir, usize)> {
+        self.files()?;
+        let Some(Files { dir, writers, .. }) = self.files.into_inner() else { return Err(too_long()) };
+        let written: Vec<Written> = writers
+            .into_par_iter()
+            .map(|writer| {
+                let mut writer = writer.into_inner().unwrap_or_else(PoisonError::into_inner);
+                // What waits in memory would stand in the way of the waves.
+                if writer.held() > 0 {
+                    writer.spill()?;
+                }
+                writer.finish()
+            })
+            .collect::<Result<_>>()?;
+        Ok((Reader::new(written), dir, self.partitions.into_inner()))
+    }
+
+    /// Bytes in the files so far.
+    pub(crate) fn spilled_bytes(&self) -> u64 {
+        let writers = self.files.get().into_iter().flat_map(|files| &files.writers);
+        writers.map(|w| w.lock().unwrap_or_else(PoisonError::into_inner).spilled()).sum()
+    }
+}
+
+impl Files {
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        let worker = rayon::current_thread_index().unwrap_or(0) % self.writers.len();
+        self.writers[worker].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, p: usize, sequence: u64, piece: &[u8]) -> Result<()> {
+        let end = u32::try_from(piece.len()).map_err(|_| too_long())?;
+        let mut offsets = vec![0u32; self.options.partitions as usize + 1];
+        offsets[p + 1..].fill(1);
+        self.writer().push_grouped(Content::Partials, sequence, offsets, vec![column(&[0, end], piece)])
+    }
+}
+
+fn column(ends: &[u32], data: &[u8]) -> Column {
+    ColumnRef::new(Slice::Bytes { offsets: ends, data }).to_column()
+}
+
+fn too_long() -> Error {
+    Error::new(ErrorKind::Memory, "the state of one block and partition is longer than 4 GiB; raise --memory")
+}

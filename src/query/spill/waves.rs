@@ -1,0 +1,255 @@
+//! Partitions read back, as many at a time as fit.
+//!
+//! A wave is a range of hashes: whole partitions, or a part of one that alone does not fit. How much fits is guessed from
+//! what came out of the pieces so far, and tried: what turns out too large is dropped and tried again by half.
+
+use super::cells::{load, pick};
+use super::merge::{Merge, RowFile};
+use super::{Shares, Spill};
+use crate::core::slide::Engine;
+use crate::memory::Budget;
+use crate::query::keys::KeyRows;
+use crate::query::plan::Plan;
+use crate::query::reduce::Partition;
+use crate::query::session::Emission;
+use crate::shuffle::Reader;
+use crate::store::column::Slice;
+use crate::store::spill_dir::SpillDir;
+use crate::{Error, ErrorKind, Result};
+use arrow_array::RecordBatch;
+use rayon::prelude::*;
+use std::sync::Arc;
+
+/// A partition is cut by at most so many further bits of its hashes.
+const MOST_BITS: u32 = 16;
+
+/// What is next: part `part` of 2 to the power of `bits` of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    partition: usize,
+    bits: u32,
+    part: u64,
+}
+
+impl Place {
+    /// A whole partition. Every other one comes in two parts under test, so that tests have some of them.
+    fn of(partition: usize) -> Place {
+        Place { partition, bits: if cfg!(test) { partition as u32 % 2 } else { 0 }, part: 0 }
+    }
+}
+
+/// Everything that is left to do after the last record.
+pub(crate) struct Waves<K: KeyRows> {
+    plan: Arc<Plan>,
+    engine: Engine,
+    pieces: Reader,
+    dir: SpillDir,
+    shares: Shares,
+    /// The number of partitions, and of the leading bits of the hash that they agree in.
+    partitions: usize,
+    bits: u32,
+    at: Place,
+    /// Partitions that were never evicted, until they are the first wave.
+    resident: Option<Vec<Partition<K>>>,
+    /// How many whole partitions the next wave tries.
+    width: usize,
+    /// The rows of the waves before the last, and those of the last.
+    state: State,
+    live_keys: u64,
+    windows: u64,
+    handed_out: u64,
+    row_bytes: u64,
+}
+
+enum State {
+    /// Waves hand out their rows one after the other: there is one window only.
+    Direct(Option<Emission>),
+    /// Waves are still to be written.
+    Writing,
+    Merging(Merge),
+}
+
+impl<K: KeyRows> Waves<K> {
+    /// After the last record: `resident` are the partitions that were not evicted.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub(crate) fn new(plan: Arc<Plan>, engine: Engine, spill: Spill, resident: Vec<Partition<K>>) -> Result<Self> {
+        let shares = spill.shares();
+        let (pieces, dir, partitions) = spill.finish()?;
+        let partitions = partitions.max(resident.len()).max(1);
+        let state = if plan.has_bounds() { State::Writing } else { State::Direct(None) };
+        Ok(Waves {
+            plan,
+            engine,
+            pieces,
+            dir,
+            shares,
+            partitions,
+            bits: partitions.ilog2(),
+            at: Place::of(resident.len()),
+            resident: Some(resident).filter(|r| !r.is_empty()),
+            width: if cfg!(test) { 1 } else { partitions },
+            state,
+            live_keys: 0,
+            windows: 0,
+            handed_out: 0,
+            row_bytes: 0,
+        })
+    }
+
+    /// Keys with a record, of the waves so far.
+    pub(crate) fn live_keys(&self) -> u64 {
+        self.live_keys
+    }
+
+    /// Windows that are known of, and how many have been handed out.
+    pub(crate) fn windows(&self) -> (u64, u64) {
+        (self.windows.max(self.handed_out), self.handed_out)
+    }
+
+    /// Bytes in the files.
+    pub(crate) fn spilled_bytes(&self) -> u64 {
+        self.pieces.spilled_bytes() + self.row_bytes
+    }
+
+    /// The rows of the next windows, in order; `None` after the last. Runs on the current rayon pool.
+    pub(crate) fn next_block(&mut self) -> Result<Option<Vec<RecordBatch>>> {
+        loop {
+            match &mut self.state {
+                State::Direct(emission) => {
+                    if let Some(of) = emission {
+                        if let Some(batches) = of.next_block()? {
+                            return Ok(Some(batches));
+                        }
+                        (self.windows, self.handed_out) = of.windows();
+                    }
+                    // The wave before must be gone first.
+                    *emission = None;
+                    let Some(next) = self.next_wave()? else { return Ok(None) };
+                    self.state = State::Direct(Some(next));
+                }
+                State::Writing => self.write()?,
+                State::Merging(merge) => {
+                    let block = merge.next_block()?;
+                    self.handed_out = merge.windows();
+                    return Ok(block);
+                }
+            }
+        }
+    }
+
+    /// Writes the rows of all waves but the last.
+    fn write(&mut self) -> Result<()> {
+        let mut files = Vec::new();
+        let schema = self.plan.schema.clone();
+        while let Some(mut wave) = self.next_wave()? {
+            self.windows = self.windows.max(wave.windows().0);
+            if self.at.partition == self.partitions {
+                self.state = State::Merging(Merge::new(&self.plan, files, Some(wave)));
+                return Ok(());
+            }
+            // How many waves there will be is guessed from how far this one came.
+            let done = (self.at.partition as u64 + 1).max(1);
+            let waves = (files.len() as u64 + 1) * self.partitions as u64 / done + 1;
+            let block = self.shares.merge / waves as usize / 4;
+            let mut file = RowFile::create(&self.dir, schema.clone(), block)?;
+            while let Some(batches) = wave.next_block()? {
+                file.write(&batches)?;
+            }
+            let file = file.seal()?;
+            self.row_bytes += file.bytes();
+            files.push(file);
+        }
+        self.state = State::Merging(Merge::new(&self.plan, files, None));
+        Ok(())
+    }
+
+    /// The next wave, ready to hand out its rows.
+    fn next_wave(&mut self) -> Result<Option<Emission>> {
+        if let Some(resident) = self.resident.take() {
+            let wave = Emission::new(self.plan.clone(), self.engine, resident)?;
+            self.live_keys += wave.live_keys();
+            return Ok(Some(wave));
+        }
+        while self.at.partition < self.partitions {
+            let width = if self.at.bits > 0 { 1 } else { self.width.min(self.partitions - self.at.partition) };
+            match self.try_wave(width) {
+                Ok((wave, bytes)) => {
+                    self.advance(width);
+                    if self.at.bits == 0 && bytes > 0 {
+                        let fit = width as f64 * self.shares.wave as f64 / bytes as f64;
+                        self.width = ((fit * 0.9) as usize).clamp(1, if cfg!(test) { 1 } else { self.partitions });
+                    }
+                    self.live_keys += wave.live_keys();
+                    return Ok(Some(wave));
+                }
+                Err(error) if error.kind() != ErrorKind::Memory => return Err(error),
+                Err(_) if self.at.bits == 0 && width > 1 => self.width = width / 2,
+                Err(error) if self.at.bits == MOST_BITS => return Err(error),
+                Err(_) => {
+                    self.at.bits += 1;
+                    self.at.part *= 2;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn advance(&mut self, width: usize) {
+        if self.at.bits > 0 {
+            self.at.part += 1;
+            // The next part may be larger again than half of what did fit.
+            while self.at.bits > 0 && self.at.part == 1 << self.at.bits {
+                self.at = Place::of(self.at.partition + 1);
+            }
+        } else {
+            self.at = Place::of(self.at.partition + width);
+        }
+    }
+
+    /// Reads back what is next; an error of memory says that it is too much. Returns its bytes, too.
+    fn try_wave(&self, width: usize) -> Result<(Emission, usize)> {
+        let budget = Budget::new(self.shares.wave);
+        let partitions: Vec<Partition<K>> = (self.at.partition..self.at.partition + width)
+            .into_par_iter()
+            .with_max_len(1)
+            .map(|p| self.restore(p, &budget))
+            .collect::<Result<_>>()?;
+        // What hands out the rows takes as much again.
+        let bytes = 2 * budget.peak();
+        if bytes > self.shares.wave {
+            return Err(Error::new(
+                ErrorKind::Memory,
+                "the memory limit is too small for the state of one key and its windows; raise --memory",
+            ));
+        }
+        let wave = Emission::new(self.plan.clone(), self.engine, partitions)?;
+        Ok((wave, bytes))
+    }
+
+    fn restore(&self, p: usize, budget: &Budget) -> Result<Partition<K>> {
+        let Place { bits, part, .. } = self.at;
+        let mut partition = Partition::new(&self.plan, budget.lease("the keys and panes of a partition"));
+        let foreign = || Error::new(ErrorKind::Io, "a spilled piece is not what was written");
+        let shift = self.bits;
+        let keep = |hash: u64| (hash << shift >> (64 - bits)) == part;
+        for chunk in self.pieces.partition(p as u32) {
+            let chunk = chunk?;
+            let columns = chunk.columns();
+            let Some(Slice::Bytes { offsets, data }) = columns.first().map(|c| c.values) else {
+                return Err(foreign());
+            };
+            for ends in offsets.windows(2) {
+                let piece = data.get(ends[0] as usize..ends[1] as usize).ok_or_else(foreign)?;
+                let mut block = load::<K>(&self.plan, piece)?;
+                if bits > 0 {
+                    block = pick(&self.plan, &block, keep)?;
+                }
+                partition.take(&self.plan, 0, 0, &block)?;
+                partition.lease()?;
+            }
+        }
+        Ok(partition)
+    }
+}
