@@ -289,8 +289,8 @@ impl<N: Narrow> Integers<N> {
         put_one(matches!(self.cells, Cells::Wide(_)) as u8, out);
         for range in cells {
             match &self.cells {
-                Cells::Narrow(v) => put(v[range.clone()].iter().copied(), out),
-                Cells::Wide(v) => put(v[range.clone()].iter().copied(), out),
+                Cells::Narrow(v) => put(&v[range.clone()], out),
+                Cells::Wide(v) => put(&v[range.clone()], out),
             }
         }
     }
@@ -298,8 +298,8 @@ impl<N: Narrow> Integers<N> {
     /// The `count` cells that [`save`](Self::save) wrote, settled.
     pub fn load(count: usize, from: &mut Bytes<'_>) -> Option<Self> {
         let cells = match from.word::<u8>()? {
-            0 => Cells::Narrow(from.words(count)?.collect()),
-            1 => Cells::Wide(from.words(count)?.collect()),
+            0 => Cells::Narrow(from.words(count)?),
+            1 => Cells::Wide(from.words(count)?),
             _ => return None,
         };
         let mut loaded = Integers { cells, bound: 0 };

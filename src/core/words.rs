@@ -5,49 +5,34 @@
 //!
 //! Cost: that of a copy.
 
-/// A number of fixed width.
-pub trait Word: Copy + 'static {
-    /// Bytes of one.
-    const BYTES: usize;
-    /// Writes it over `to`, which is [`BYTES`](Self::BYTES) long.
-    fn write(self, to: &mut [u8]);
-    /// Reads it from `from`, which is [`BYTES`](Self::BYTES) long.
-    fn read(from: &[u8]) -> Self;
-}
+/// A number of fixed width, which travels as it lies in memory.
+pub trait Word: bytemuck::Pod {}
+impl Word for u8 {}
+impl Word for u32 {}
+impl Word for u64 {}
+impl Word for i64 {}
+impl Word for i128 {}
+impl Word for f64 {}
 
-macro_rules! words {
-    ($($word:ty),*) => {$(
-        impl Word for $word {
-            const BYTES: usize = size_of::<$word>();
-            #[inline]
-            fn write(self, to: &mut [u8]) {
-                to.copy_from_slice(&self.to_le_bytes());
-            }
-            #[inline]
-            fn read(from: &[u8]) -> Self {
-                let mut bytes = [0; size_of::<$word>()];
-                bytes.copy_from_slice(from);
-                <$word>::from_le_bytes(bytes)
-            }
-        }
-    )*};
-}
-words!(u8, u32, u64, i64, i128, f64);
+#[cfg(target_endian = "big")]
+compile_error!("words are written as they lie in memory, and files are little-endian");
 
 /// Appends `words`.
 #[inline]
-pub fn put<T: Word>(words: impl ExactSizeIterator<Item = T>, out: &mut Vec<u8>) {
-    let at = out.len();
-    out.resize(at + words.len() * T::BYTES, 0);
-    for (to, word) in out[at..].chunks_exact_mut(T::BYTES).zip(words) {
-        word.write(to);
-    }
+pub fn put<T: Word>(words: &[T], out: &mut Vec<u8>) {
+    out.extend_from_slice(bytemuck::cast_slice(words));
+}
+
+/// Appends words that come one by one.
+#[inline]
+pub fn put_each<T: Word>(words: impl Iterator<Item = T>, out: &mut Vec<u8>) {
+    words.for_each(|word| put(&[word], out));
 }
 
 /// Appends one word.
 #[inline]
 pub fn put_one<T: Word>(word: T, out: &mut Vec<u8>) {
-    put(std::iter::once(word), out);
+    put(&[word], out);
 }
 
 /// Bytes that are read from the front.
@@ -65,14 +50,14 @@ impl<'a> Bytes<'a> {
 
     /// The next `count` words.
     #[inline]
-    pub fn words<T: Word>(&mut self, count: usize) -> Option<impl ExactSizeIterator<Item = T> + use<'a, T>> {
-        Some(self.take(count.checked_mul(T::BYTES)?)?.chunks_exact(T::BYTES).map(T::read))
+    pub fn words<T: Word>(&mut self, count: usize) -> Option<Vec<T>> {
+        Some(bytemuck::allocation::pod_collect_to_vec(self.take(count.checked_mul(size_of::<T>())?)?))
     }
 
     /// The next word.
     #[inline]
     pub fn word<T: Word>(&mut self) -> Option<T> {
-        self.take(T::BYTES).map(T::read)
+        self.take(size_of::<T>()).map(bytemuck::pod_read_unaligned)
     }
 }
 
@@ -83,11 +68,13 @@ mod tests {
     #[test]
     fn what_is_put_is_taken() {
         let mut out = Vec::new();
-        put([1u32, u32::MAX].into_iter(), &mut out);
+        put(&[1u32, u32::MAX], &mut out);
+        put_each([7u8].into_iter(), &mut out);
         put_one(-5i128, &mut out);
         put_one(f64::NAN, &mut out);
         let mut bytes = Bytes(&out);
-        assert_eq!(bytes.words::<u32>(2).unwrap().collect::<Vec<_>>(), [1, u32::MAX]);
+        assert_eq!(bytes.words::<u32>(2).unwrap(), [1, u32::MAX]);
+        assert_eq!(bytes.word::<u8>(), Some(7));
         assert_eq!(bytes.word::<i128>(), Some(-5));
         assert!(bytes.word::<f64>().unwrap().is_nan());
         assert!(bytes.word::<u8>().is_none() && bytes.words::<u64>(usize::MAX).is_none());

@@ -8,7 +8,7 @@
 use super::plan::is_word_like;
 use super::text::{TextColumn, is_text};
 use crate::core::groups::{GroupId, KeyStore};
-use crate::core::words::{Bytes, put};
+use crate::core::words::{Bytes, put, put_each, put_one};
 use crate::hash::{NULL_HASH, hash_bytes, hash_word};
 use crate::{Error, Result};
 use arrow_array::builder::{BooleanBuilder, StringBuilder};
@@ -147,12 +147,12 @@ impl KeyBatch for WordRows {
     }
 
     fn save(&self, rows: Range<usize>, hashes: &[u64], out: &mut Vec<u8>) {
-        put(self.0[rows].iter().copied(), out);
+        put(&self.0[rows], out);
         save_nulls(hashes, out);
     }
 
     fn load(rows: usize, from: &mut Bytes<'_>, hashes: &mut Vec<u64>) -> Option<Self> {
-        let words: Vec<u64> = from.words(rows)?.collect();
+        let words: Vec<u64> = from.words(rows)?;
         hashes.extend(words.iter().map(|word| hash_word(*word)));
         load_nulls(hashes, from)?;
         Some(WordRows(words))
@@ -212,13 +212,14 @@ impl KeyRows for WordRows {
 /// Appends which of the keys with these hashes are null: how many, then where.
 fn save_nulls(hashes: &[u64], out: &mut Vec<u8>) {
     let nulls: Vec<u32> = hashes.iter().zip(0..).filter(|(hash, _)| **hash == NULL_HASH).map(|(_, row)| row).collect();
-    put([nulls.len() as u32].into_iter().chain(nulls).collect::<Vec<_>>().into_iter(), out);
+    put_one(nulls.len() as u32, out);
+    put(&nulls, out);
 }
 
 /// Puts the hash of null where [`save_nulls`] says.
 fn load_nulls(hashes: &mut [u64], from: &mut Bytes<'_>) -> Option<()> {
     let count = from.word::<u32>()? as usize;
-    from.words::<u32>(count)?.try_for_each(|row| {
+    from.words::<u32>(count)?.into_iter().try_for_each(|row| {
         *hashes.get_mut(row as usize)? = NULL_HASH;
         Some(())
     })
@@ -372,7 +373,7 @@ impl KeyBatch for ByteRows {
     }
 
     fn save(&self, rows: Range<usize>, hashes: &[u64], out: &mut Vec<u8>) {
-        put(self.places[rows.clone()].iter().map(|place| place.1), out);
+        put_each(self.places[rows.clone()].iter().map(|place| place.1), out);
         rows.for_each(|row| out.extend_from_slice(self.get(row)));
         save_nulls(hashes, out);
     }

@@ -136,6 +136,7 @@ pub fn input(args: &Common, bad_lines: Option<&Lines>) -> Result<Query> {
         query = query.filter(filter);
     }
     if let Some(memory) = args.memory {
+        crate::allocator::give_back();
         query = query.memory(memory);
     }
     if let Some(most) = args.max_bad {

@@ -8,7 +8,7 @@
 //! so a cell of many records and few words stays small.
 
 use crate::core::partition::counting_sort;
-use crate::core::words::{Bytes, put};
+use crate::core::words::{Bytes, put_each};
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -171,8 +171,8 @@ impl<J: Join> Bags<J> {
     /// Appends the sealed cells `cells` to `out`, each word as `number` has it.
     pub(crate) fn save(&self, cells: &[Range<usize>], out: &mut Vec<u8>, number: impl Fn(u32) -> u32) {
         let of = |range: &Range<usize>| self.offsets[range.start..=range.end].windows(2).map(|ends| ends[1] - ends[0]);
-        cells.iter().for_each(|range| put(of(range), out));
-        cells.iter().for_each(|range| put(self.words_of(range.clone()).iter().map(|word| number(*word)), out));
+        cells.iter().for_each(|range| put_each(of(range), out));
+        cells.iter().for_each(|range| put_each(self.words_of(range.clone()).iter().map(|word| number(*word)), out));
     }
 
     /// Takes `cells` cells that [`save`](Self::save) wrote into empty bags, sealed.
@@ -183,7 +183,7 @@ impl<J: Join> Bags<J> {
             end = end.checked_add(words)?;
             self.offsets.push(end);
         }
-        self.words = from.words(end as usize)?.collect();
+        self.words = from.words(end as usize)?;
         self.cells = cells;
         Some(())
     }

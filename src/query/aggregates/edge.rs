@@ -41,10 +41,10 @@ impl EdgeValue for i64 {
         0
     }
     fn save(values: &[i64], out: &mut Vec<u8>) {
-        put(values.iter().copied(), out);
+        put(values, out);
     }
     fn load(count: usize, from: &mut Bytes<'_>) -> Option<Vec<i64>> {
-        Some(from.words(count)?.collect())
+        from.words(count)
     }
 }
 
@@ -193,12 +193,12 @@ impl<const FIRST: bool, V: EdgeValue> Column for Edge<FIRST, V> {
     }
 
     fn save(&self, cells: &[Range<usize>], out: &mut Vec<u8>) {
-        cells.iter().for_each(|range| put(self.times[range.clone()].iter().copied(), out));
+        cells.iter().for_each(|range| put(&self.times[range.clone()], out));
         cells.iter().for_each(|range| V::save(&self.values[range.clone()], out));
     }
 
     fn load(&mut self, cells: usize, from: &mut Bytes<'_>) -> Option<()> {
-        self.times = from.words(cells)?.collect();
+        self.times = from.words(cells)?;
         self.values = V::load(cells, from)?;
         self.heap = self.values.iter().map(V::heap).sum();
         Some(())

@@ -114,12 +114,12 @@ impl Column for Moments {
     fn save(&self, cells: &[Range<usize>], out: &mut Vec<u8>) {
         for range in cells {
             let words: Vec<f64> = self.0[range.clone()].iter().flat_map(|m| [m.n, m.mean, m.squares]).collect();
-            put(words.into_iter(), out);
+            put(&words, out);
         }
     }
 
     fn load(&mut self, cells: usize, from: &mut Bytes<'_>) -> Option<()> {
-        let words: Vec<f64> = from.words(cells.checked_mul(3)?)?.collect();
+        let words: Vec<f64> = from.words(cells.checked_mul(3)?)?;
         self.0 = words.chunks_exact(3).map(|m| Moment { n: m[0], mean: m[1], squares: m[2] }).collect();
         Some(())
     }

@@ -165,11 +165,11 @@ impl Column for FloatSum {
     }
 
     fn save(&self, cells: &[Range<usize>], out: &mut Vec<u8>) {
-        cells.iter().for_each(|range| put(self.0[range.clone()].iter().copied(), out));
+        cells.iter().for_each(|range| put(&self.0[range.clone()], out));
     }
 
     fn load(&mut self, cells: usize, from: &mut Bytes<'_>) -> Option<()> {
-        self.0 = from.words(cells)?.collect();
+        self.0 = from.words(cells)?;
         Some(())
     }
 }

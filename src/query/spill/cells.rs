@@ -44,15 +44,15 @@ fn save<K: KeyRows>(head: &Head<'_, K>, rows: &Counts, states: &Columns, cells: 
     head.keys.save(head.of.clone(), head.hashes, out);
     put_one(head.segments.len() as u32, out);
     for (pane, cells) in &head.segments {
-        put([pane.pane, pane.from].into_iter(), out);
+        put(&[pane.pane, pane.from], out);
         put_one(*cells as u32, out);
     }
     put_one(head.cell_keys.is_some() as u8, out);
     if let Some(cell_keys) = &head.cell_keys {
-        put(cell_keys.iter().copied(), out);
+        put(cell_keys, out);
     }
     for span in head.spans {
-        put([span.first, span.last].into_iter(), out);
+        put(&[span.first, span.last], out);
     }
     rows.save(cells, out);
     states.save(cells, out);
@@ -163,7 +163,7 @@ fn loaded<K: KeyRows>(plan: &Plan, mut from: Bytes<'_>) -> Option<Mapped<K>> {
     }
     let cell_keys: Option<Vec<u32>> = match from.word::<u8>()? {
         0 if cells == keys => None,
-        1 => Some(from.words(cells)?.collect()),
+        1 => Some(from.words(cells)?),
         _ => return None,
     };
     if cell_keys.as_ref().is_some_and(|of| of.iter().any(|key| *key as usize >= keys)) {
@@ -171,7 +171,7 @@ fn loaded<K: KeyRows>(plan: &Plan, mut from: Bytes<'_>) -> Option<Mapped<K>> {
     }
     let mut spans = Vec::new();
     if plan.session.is_some() {
-        let times: Vec<i64> = from.words(cells.checked_mul(2)?)?.collect();
+        let times: Vec<i64> = from.words(cells.checked_mul(2)?)?;
         spans.extend(times.chunks_exact(2).map(|t| Span { first: t[0], last: t[1] }));
     }
     let rows = Counts::load(cells, &mut from)?;

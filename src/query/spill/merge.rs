@@ -42,17 +42,30 @@ struct Stretch {
     rows: usize,
 }
 
-/// The stretches of a batch whose first columns are the bounds.
+/// The stretches of a batch whose first columns are the bounds, in whose order its rows are.
 fn stretches(batch: &RecordBatch) -> Vec<Stretch> {
-    let [starts, ends] = [0, 1].map(|c| batch.column(c).as_primitive::<TimestampMicrosecondType>().values());
+    let [starts, ends] = [0, 1].map(|c| &batch.column(c).as_primitive::<TimestampMicrosecondType>().values()[..]);
     let mut found: Vec<Stretch> = Vec::new();
-    for (start, end) in starts.iter().copied().zip(ends.iter().copied()) {
-        match found.last_mut() {
-            Some(last) if (last.start, last.end) == (start, end) => last.rows += 1,
-            _ => found.push(Stretch { start, end, rows: 1 }),
-        }
-    }
+    collect(starts, ends, &mut found);
     found
+}
+
+/// Rows are in order: where the first is like the last, so are all between them.
+fn collect(starts: &[i64], ends: &[i64], found: &mut Vec<Stretch>) {
+    let rows = starts.len();
+    if rows == 0 {
+        return;
+    }
+    let (start, end) = (starts[0], ends[0]);
+    if (start, end) != (starts[rows - 1], ends[rows - 1]) {
+        let (left, right) = (starts.split_at(rows / 2), ends.split_at(rows / 2));
+        collect(left.0, right.0, found);
+        return collect(left.1, right.1, found);
+    }
+    match found.last_mut() {
+        Some(last) if (last.start, last.end) == (start, end) => last.rows += rows,
+        _ => found.push(Stretch { start, end, rows }),
+    }
 }
 
 /// The rows of a wave, on disk.
@@ -259,10 +272,10 @@ pub(super) struct Merge {
 }
 
 impl Merge {
-    /// Of waves in the order of their hashes; `last` is behind the files.
-    pub(super) fn new(plan: &Plan, files: Vec<Sealed>, last: Option<Emission>) -> Merge {
-        let live = last.map(|emission| Source::Live(Box::new(emission), VecDeque::new()));
-        let sources = files.into_iter().map(Source::File).chain(live);
+    /// Of waves in the order of their hashes: some on disk, and one before and one behind them.
+    pub(super) fn new(plan: &Plan, first: Option<Emission>, files: Vec<Sealed>, last: Option<Emission>) -> Merge {
+        let live = |emission| Source::Live(Box::new(emission), VecDeque::new());
+        let sources = first.map(live).into_iter().chain(files.into_iter().map(Source::File)).chain(last.map(live));
         Merge {
             schema: plan.schema.clone(),
             inner: inner_schema(plan),
@@ -327,8 +340,9 @@ impl Merge {
     fn together(&self, taken: &[Taken]) -> Result<RecordBatch> {
         let rows: usize = taken.iter().map(|t| t.stretch.rows).sum();
         let bound = |of: fn(&Stretch) -> i64| -> ArrayRef {
-            let times = taken.iter().flat_map(|t| std::iter::repeat_n(of(&t.stretch), t.stretch.rows));
-            Arc::new(TimestampMicrosecondArray::from_iter_values(times).with_timezone("UTC"))
+            let mut times = Vec::with_capacity(rows);
+            taken.iter().for_each(|t| times.resize(times.len() + t.stretch.rows, of(&t.stretch)));
+            Arc::new(TimestampMicrosecondArray::from(times).with_timezone("UTC"))
         };
         let mut columns = vec![bound(|s| s.start), bound(|s| s.end)];
         for number in 0..self.schema.fields().len() - BOUNDS {

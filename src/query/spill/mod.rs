@@ -1,11 +1,11 @@
 //! State beyond memory: partitions that do not fit leave as pieces through the shuffle and are worked later, some at a time.
 //!
-//! Memory has two halves. While the input is read, partitions share one of them; when they have outgrown it, those of the
+//! While the input is read, partitions share about a third of the memory; when they have outgrown it, those of the
 //! greatest hashes are evicted: what they had folded is written down ([`cells`]), and from then on their part of every
-//! block is written instead of folded, as early as possible: where the block is mapped. After the last record the
-//! partitions that stayed hand out their rows first; then the others are read back, as many at a time as fit, in the order
-//! of their hashes, one that alone does not fit by further bits of them ([`waves`]). Each of these *waves* hands out rows
-//! in the order of the windows; with more than one window they go through a file each and are merged ([`merge`]).
+//! block is written instead of folded, as early as possible: where the block is mapped. After the last record they are
+//! read back, as many at a time as fit, in the order of their hashes, one that alone does not fit by further bits of them
+//! ([`waves`]). Each of these *waves* hands out rows in the order of the windows; with more than one window all waves but
+//! the last go through a file each, and are merged with it and with the partitions that stayed ([`merge`]).
 //!
 //! Invariant: pieces carry numbers that ascend with the input, so every cell is the same fold as in memory, and the rows
 //! that leave are the same to the bit, whatever the limit.
@@ -58,7 +58,7 @@ impl Shares {
             let (state, merge) = (percent(1) / 8, percent(1));
             return Shares { state, pieces: percent(1), blocks: 64 * limit, wave: 64 * limit, merge };
         }
-        Shares { state: percent(40), pieces: percent(12), blocks: percent(20), wave: percent(40), merge: percent(12) }
+        Shares { state: percent(32), pieces: percent(8), blocks: percent(20), wave: percent(36), merge: percent(8) }
     }
 }
 

@@ -139,38 +139,48 @@ impl<K: KeyRows> Waves<K> {
         }
     }
 
-    /// Writes the rows of all waves but the last.
+    /// Writes the rows of all waves but two: the last one read back, and the partitions that were never evicted.
     fn write(&mut self) -> Result<()> {
+        let resident = self.resident.take();
         let mut files = Vec::new();
-        let schema = self.plan.schema.clone();
+        let mut last = None;
         while let Some(mut wave) = self.next_wave()? {
             self.windows = self.windows.max(wave.windows().0);
             if self.at.partition == self.partitions {
-                self.state = State::Merging(Merge::new(&self.plan, files, Some(wave)));
-                return Ok(());
+                last = Some(wave);
+                break;
             }
             // How many waves there will be is guessed from how far this one came.
-            let done = (self.at.partition as u64 + 1).max(1);
+            let done = self.at.partition as u64 + 1;
             let waves = (files.len() as u64 + 1) * self.partitions as u64 / done + 1;
             let block = self.shares.merge / waves as usize / 4;
-            let mut file = RowFile::create(&self.dir, schema.clone(), block)?;
-            while let Some(batches) = wave.next_block()? {
-                file.write(&batches)?;
+            let mut file = RowFile::create(&self.dir, self.plan.schema.clone(), block)?;
+            let mut ready = wave.next_block()?;
+            while let Some(batches) = ready {
+                let (written, next) = rayon::join(|| file.write(&batches), || wave.next_block());
+                written?;
+                ready = next?;
             }
             let file = file.seal()?;
             self.row_bytes += file.bytes();
             files.push(file);
         }
-        self.state = State::Merging(Merge::new(&self.plan, files, None));
+        let first = resident.map(|partitions| self.emission(partitions)).transpose()?;
+        self.windows = first.iter().map(|first| first.windows().0).max().unwrap_or(0).max(self.windows);
+        self.state = State::Merging(Merge::new(&self.plan, first, files, last));
         Ok(())
+    }
+
+    fn emission(&mut self, partitions: Vec<Partition<K>>) -> Result<Emission> {
+        let wave = Emission::new(self.plan.clone(), self.engine, partitions)?;
+        self.live_keys += wave.live_keys();
+        Ok(wave)
     }
 
     /// The next wave, ready to hand out its rows.
     fn next_wave(&mut self) -> Result<Option<Emission>> {
         if let Some(resident) = self.resident.take() {
-            let wave = Emission::new(self.plan.clone(), self.engine, resident)?;
-            self.live_keys += wave.live_keys();
-            return Ok(Some(wave));
+            return self.emission(resident).map(Some);
         }
         while self.at.partition < self.partitions {
             let width = if self.at.bits > 0 { 1 } else { self.width.min(self.partitions - self.at.partition) };
@@ -216,8 +226,8 @@ impl<K: KeyRows> Waves<K> {
             .with_max_len(1)
             .map(|p| self.restore(p, &budget))
             .collect::<Result<_>>()?;
-        // What hands out the rows takes as much again.
-        let bytes = 2 * budget.peak();
+        // What hands out the rows takes some more.
+        let bytes = budget.peak() / 3 * 4;
         if bytes > self.shares.wave {
             return Err(Error::new(
                 ErrorKind::Memory,
