@@ -28,12 +28,23 @@ pub fn hash_word(word: u64) -> u64 {
 /// (hashbrown tags with the leading 7 bits and places with the trailing ones).
 #[inline]
 pub fn probe(hash: u64) -> u64 {
-    hash.rotate_left(24)
+    // The partition's bits end up where only tables of more than 2³⁰ places would look.
+    hash.rotate_left(40)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Keys of one partition of 1,024 begin at different places of a large table.
+    #[test]
+    fn a_partition_fills_its_table() {
+        let of_partition = (0..).map(hash_word).filter(|hash| hash >> 54 == 5).take(20_000);
+        let mut places: Vec<u64> = of_partition.map(|hash| probe(hash) & ((1 << 26) - 1)).collect();
+        places.sort_unstable();
+        places.dedup();
+        assert!(places.len() > 19_900, "{}", places.len());
+    }
 
     /// These values are written down because files and output orders depend on them.
     #[test]

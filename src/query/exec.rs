@@ -20,7 +20,7 @@ use crate::engine::Pipeline;
 use crate::memory::Budget;
 use crate::metrics::Statistics;
 use crate::source::merge::Merged;
-use crate::source::{BadPlace, Cut, Reader, Task};
+use crate::source::{BadPlace, Cut, Progress, Reader, Task};
 use arrow_array::RecordBatch;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -58,6 +58,8 @@ pub(crate) struct Context {
     /// Where to spill what does not fit in the budget.
     pub(crate) spill_dir: Option<PathBuf>,
     pub(crate) inputs: Vec<Option<PathBuf>>,
+    /// Tells when the run is to stop.
+    pub(crate) progress: Arc<Progress>,
 }
 
 /// How late and how far ahead records may be, microseconds.
@@ -132,6 +134,7 @@ impl<K: KeyRows> Fold<K> {
             }
             None => round,
         };
+        let short = spill.as_ref().is_some_and(Spill::is_short);
         let inputs = context.inputs.len().max(1);
         let mut firsts = vec![None; inputs];
         if context.lateness.is_some() {
@@ -146,7 +149,7 @@ impl<K: KeyRows> Fold<K> {
             pipeline: Pipeline::new(round),
             mapper: Mapper {
                 plan: plan.clone(),
-                partitioning: Partitioning::new(context.bits, context.threads),
+                partitioning: Partitioning::new(context.bits, context.threads, short),
                 scratches: Mutex::default(),
             },
             joints: std::iter::repeat_with(Joint::default).take(inputs).collect(),
@@ -174,12 +177,13 @@ impl<K: KeyRows> Fold<K> {
         let streams = self.streams();
         let Fold { plan, context, reader, pipeline, mapper, joints, judge, partitions, tally, spill, tasks, .. } = self;
         let spill = spill.as_ref();
-        let budget = context.budget.clone();
+        let (budget, progress) = (context.budget.clone(), context.progress.clone());
         let bound = context.lateness.map(|lateness| lateness.bound);
         let mapper = &*mapper;
         let mut reducer = Reducer { plan, budget: &budget, spill, mapper, judge, partitions, tally, again: None };
         let ended = pipeline.run(
             |most| {
+                progress.go_on()?;
                 let first = *tasks;
                 let next = reader.tasks(most)?;
                 *tasks += next.len() as u64;
@@ -201,7 +205,14 @@ impl<K: KeyRows> Fold<K> {
                     let place = sequence(number, blocks.len() as u64);
                     blocks.push(if cut == Cut::Whole && on_time {
                         let mapped = mapper.map(pieces, Marks::new())?;
-                        let mapped = write(spill, mapper.plan(), mapped, place)?;
+                        let mut mapped = write(spill, mapper.plan(), mapped, place)?;
+                        if let Some(spill) = spill
+                            && lease.resize(bytes + mapped.bytes()).is_err()
+                        {
+                            // Blocks that wait for their turn are what there is no memory for.
+                            spill.evict_all()?;
+                            mapped = write(Some(spill), mapper.plan(), mapped, place)?;
+                        }
                         bytes += mapped.bytes();
                         Slot::Mapped(Box::new(mapped), origin)
                     } else {
@@ -264,6 +275,10 @@ impl<K: KeyRows> Fold<K> {
         }
         if self.finished {
             let partitions = std::mem::take(&mut self.partitions);
+            let mut partitions = partitions;
+            if let Some(spill) = &self.spill {
+                spill.relieve(&mut partitions)?;
+            }
             if let Some(spill) = self.spill.take_if(|spill| spill.is_used()) {
                 self.waves = Some(Waves::new(self.plan.clone(), self.context.engine, spill, partitions)?);
                 return Ok(());
@@ -276,6 +291,7 @@ impl<K: KeyRows> Fold<K> {
 
 impl<K: KeyRows> Run for Fold<K> {
     fn next_block(&mut self) -> Result<Option<Vec<RecordBatch>>> {
+        self.context.progress.go_on()?;
         loop {
             if let Some(waves) = &mut self.waves {
                 return waves.next_block();

@@ -167,6 +167,8 @@ const DECIDE_FROM: usize = if cfg!(test) { 4 } else { 256 };
 pub(crate) struct Partitioning {
     bits: OnceLock<u32>,
     threads: usize,
+    /// The most that the first block asks for, as a logarithm.
+    most: u32,
 }
 
 /// Keys that a partition should have at most, so that its table fits the L2 cache.
@@ -178,8 +180,10 @@ pub(crate) const MOST_PARTITION_BITS: u32 = 10;
 
 impl Partitioning {
     /// 2 to the power of `bits` partitions, or as many as the first block suggests.
-    pub(crate) fn new(bits: Option<u32>, threads: usize) -> Self {
-        Partitioning { bits: bits.map_or_else(OnceLock::new, OnceLock::from), threads }
+    /// More of them if memory is short: they are worked some at a time, and then each should fit the cache.
+    pub(crate) fn new(bits: Option<u32>, threads: usize, short: bool) -> Self {
+        let most = if short { MOST_BITS + 2 } else { MOST_BITS };
+        Partitioning { bits: bits.map_or_else(OnceLock::new, OnceLock::from), threads, most }
     }
 
     /// The logarithm of the number of partitions, given the keys of a block.
@@ -189,7 +193,7 @@ impl Partitioning {
             let all = if keys * 8 > rows { usize::MAX / 2 } else { 4 * keys };
             let least = (4 * self.threads).next_power_of_two().ilog2();
             let wanted = (all / KEYS_PER_PARTITION).next_power_of_two().ilog2();
-            wanted.clamp(least.min(MOST_BITS), MOST_BITS)
+            wanted.clamp(least.min(self.most), self.most)
         })
     }
 }

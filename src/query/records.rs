@@ -103,6 +103,7 @@ impl Records {
                 late_sink: None,
                 spill_dir: None,
                 inputs,
+                progress: progress.clone(),
             },
             tally: Tally::new(inputs_count),
             progress,
@@ -176,11 +177,11 @@ impl Records {
 
     fn read(&mut self) -> Result<Option<Vec<RecordBatch>>> {
         let Records { shape, pool, reader, pipeline, context, tally, .. } = self;
-        let budget = context.budget.clone();
+        let (budget, progress) = (context.budget.clone(), context.progress.clone());
         let mut batches: Vec<RecordBatch> = Vec::new();
         let ended = pool.install(|| {
             pipeline.run(
-                |most| reader.tasks(most),
+                |most| progress.go_on().and_then(|()| reader.tasks(most)),
                 |task| {
                     let mut lease = budget.lease("the records of a round");
                     let (mut batches, mut ledger, mut bytes) = (Vec::new(), Ledger::default(), 0);

@@ -346,6 +346,7 @@ impl Run {
             max_bad,
             bad_sink,
             inputs: inputs.to_vec(),
+            progress: Arc::default(),
         };
         Run { tally, context }
     }

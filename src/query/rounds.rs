@@ -47,7 +47,7 @@ pub(super) fn write<K: KeyRows>(
     if let Some(spill) = spill {
         let resident = spill.resident();
         if resident < block.partitions() {
-            spill.write(plan, &block, resident, usize::MAX, sequence)?;
+            spill.write(plan, &block, resident, block.resident, sequence)?;
             block.resident = resident;
             if resident == 0 {
                 block.strip();
@@ -94,7 +94,12 @@ impl<K: KeyRows> Reducer<'_, K> {
             })
             .collect::<Result<_>>()?;
         let partitions = &mut *self.partitions;
-        let resident = self.spill.map_or(usize::MAX, Spill::resident);
+        if let Some(spill) = self.spill {
+            // All may have been evicted while these blocks were mapped.
+            spill.relieve(partitions)?;
+        }
+        // From here on it may fall, but these blocks are taken by what is there now.
+        let resident = self.spill.map_or(usize::MAX, Spill::resident).max(partitions.len());
         for block in &blocks {
             self.tally.block(block);
             // The first block has decided how many partitions there are.
@@ -111,9 +116,8 @@ impl<K: KeyRows> Reducer<'_, K> {
             blocks
                 .par_iter()
                 .try_for_each(|block| spill.write(plan, block, resident, block.resident, block.sequence))?;
-            if let Some(last) = blocks.iter().map(|block| block.sequence).max() {
-                spill.relieve(partitions, last)?;
-            }
+            blocks.iter().for_each(|block| spill.folded(block.sequence));
+            spill.relieve(partitions)?;
         }
         partitions.iter_mut().try_for_each(Partition::lease)?;
         let late: Vec<(usize, usize)> = partitions.iter_mut().flat_map(Partition::take_late).collect();

@@ -83,6 +83,7 @@ impl Rows {
             late_sink,
             spill_dir: options.spill_dir,
             inputs,
+            progress: progress.clone(),
         };
         let plan = Arc::new(plan);
         let first = plan.schema.fields().len() - plan.outputs.len() - plan.keys.len();
@@ -159,10 +160,10 @@ impl Rows {
         if self.done {
             return Ok(None);
         }
-        let order = &self.order;
-        let block = self.pool.install(|| match (self.run.next_block()?, order) {
-            (Some(batches), Some(order)) => order.apply(batches).map(Some),
-            (batches, _) => Ok(batches),
+        let (run, plan) = (&mut self.run, &self.plan);
+        let block = self.pool.install(|| match &self.order {
+            Some(order) => ordered(run.as_mut(), order, plan.has_bounds()),
+            None => run.next_block(),
         });
         if let Ok(Some(batches)) = &block {
             self.rows_out += batches.iter().map(|b| b.num_rows() as u64).sum::<u64>();
@@ -189,6 +190,23 @@ impl Rows {
         let options = arrow_array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         Ok(RecordBatch::try_new_with_options(self.plan.schema.clone(), columns, &options)?)
     }
+}
+
+/// The next rows, those that stay, in their order. Without windows all rows are one, which may come in several blocks.
+fn ordered(run: &mut dyn Run, order: &Order, has_bounds: bool) -> Result<Option<Vec<RecordBatch>>> {
+    let Some(block) = run.next_block()? else { return Ok(None) };
+    let mut rows = order.apply(block)?;
+    if !has_bounds {
+        let mut blocks = 1;
+        while let Some(block) = run.next_block()? {
+            rows.extend(order.apply(block)?);
+            blocks += 1;
+        }
+        if blocks > 1 {
+            rows = order.apply(rows)?;
+        }
+    }
+    Ok(Some(rows))
 }
 
 impl Iterator for Rows {

@@ -4,7 +4,8 @@
 //! prints, `sessions` that of `--session`, `formats` the reading of CSV, TSV, patterns, zones and compressed input,
 //! `parse` the parsed records, `survive` what must not bring a run down, `columnar` Parquet and record batches, `library`
 //! the public API, `lateness` bounds, `aggregates` what the property of the engines leaves out, `faces` both faces on
-//! the same records, `shuffle` the partitioning of files; `dstream`, `shared` and `lines` run cases and real logs where `WINDROW_SHARED` names them;
+//! the same records, `shuffle` the partitioning of files, `spill` memory
+//! limits; `dstream`, `shared` and `lines` run cases and real logs where `WINDROW_SHARED` names them;
 //! `layering` holds the house in order.
 
 mod aggregates;
@@ -25,4 +26,5 @@ mod semantics;
 mod sessions;
 mod shared;
 mod shuffle;
+mod spill;
 mod survive;

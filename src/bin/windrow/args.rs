@@ -139,7 +139,7 @@ pub struct Common {
     #[arg(short, long, action = clap::ArgAction::Count, help_heading = "Output")]
     pub verbose: u8,
 
-    /// Hard limit on memory, such as 512MiB
+    /// Limit on memory, such as 512MiB: what does not fit is spilled [default: 60 % of what is free]
     #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Execution")]
     pub memory: Option<usize>,
 

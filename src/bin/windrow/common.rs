@@ -10,6 +10,7 @@ use std::io::{BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
+use windrow::memory::default_limit;
 use windrow::metrics::Statistics;
 use windrow::query::Query;
 use windrow::sink::{OutputFormat, SinkSummary, Target};
@@ -43,8 +44,13 @@ impl Output<'_> {
         Output { args, target: None, start: Instant::now() }
     }
 
-    /// Shows how far the run is, if that is wanted, until it is dropped.
+    /// Shows how far the run is, if that is wanted, until it is dropped, and ends it at a signal.
     pub fn meter(&self, progress: Arc<Progress>) -> Option<Meter> {
+        // A signal lets the run end as an error does, so that nothing is left behind; the second one ends it at once.
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+            let _ = signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, progress.stop.clone());
+            let _ = signal_hook::flag::register(signal, progress.stop.clone());
+        }
         let show = match self.args.progress {
             When::Always => true,
             When::Never => false,
@@ -135,8 +141,10 @@ pub fn input(args: &Common, bad_lines: Option<&Lines>) -> Result<Query> {
     if let Some(filter) = &args.filter {
         query = query.filter(filter);
     }
-    if let Some(memory) = args.memory {
+    if args.memory.is_some() {
         crate::allocator::give_back();
+    }
+    if let Some(memory) = args.memory.or_else(default_limit) {
         query = query.memory(memory);
     }
     if let Some(most) = args.max_bad {

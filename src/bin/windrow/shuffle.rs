@@ -51,13 +51,7 @@ pub fn run(args: Shuffle) -> Result<()> {
     let share = (memory / 8 / args.partitions as usize).max((memory / 64).min(1 << 20));
     let whole = records.whole_records();
     let files = Files(PartFiles::create(folder, format, &records.schema(), whole, args.partitions, share)?);
-    // A signal lets the run end as an error does, so that nothing is left behind; the second one ends it at once.
-    let progress = records.progress();
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        let _ = signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, progress.stop.clone());
-        let _ = signal_hook::flag::register(signal, progress.stop.clone());
-    }
-    let meter = output.meter(progress);
+    let meter = output.meter(records.progress());
     records.run(&files)?;
     let summary = files.0.finish(&Manifest { key })?;
     drop(meter);

@@ -31,7 +31,7 @@ use crate::store::spill_dir::SpillDir;
 use crate::{Error, ErrorKind, Result};
 use rayon::prelude::*;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// How the memory of a run is shared out, bytes.
@@ -58,7 +58,10 @@ impl Shares {
             let (state, merge) = (percent(1) / 8, percent(1));
             return Shares { state, pieces: percent(1), blocks: 64 * limit, wave: 64 * limit, merge };
         }
-        Shares { state: percent(32), pieces: percent(8), blocks: percent(20), wave: percent(36), merge: percent(8) }
+        // What tasks take does not grow with the limit.
+        let (state, wave) = if limit < SHORT { (percent(32), percent(36)) } else { (percent(50), percent(30)) };
+        let (pieces, blocks, merge) = (percent(8).min(256 << 20), percent(20).min(1 << 30), percent(8).min(256 << 20));
+        Shares { state, pieces, blocks, wave, merge }
     }
 }
 
@@ -73,6 +76,8 @@ pub(crate) struct Spill {
     /// Partitions from this one on are written.
     resident: AtomicUsize,
     partitions: AtomicUsize,
+    /// The number of the last block that was folded.
+    folded: AtomicU64,
 }
 
 struct Files {
@@ -81,6 +86,12 @@ struct Files {
     /// One for each worker.
     writers: Vec<Mutex<Writer>>,
 }
+
+/// Limits from this one on are no shortage.
+const SHORT: usize = 2 << 30;
+
+/// Keys of a partition whose table has outgrown the caches.
+const MANY_KEYS: usize = if cfg!(test) { 50 } else { 64 << 10 };
 
 /// Numbers of blocks within a task.
 const TASK_BITS: u32 = 20;
@@ -95,7 +106,13 @@ impl Spill {
     pub(crate) fn new(base: PathBuf, budget: Budget, threads: usize) -> Spill {
         let shares = Shares::of(budget.limit());
         let (resident, partitions) = (AtomicUsize::new(usize::MAX), AtomicUsize::new(0));
-        Spill { base, budget, shares, threads, files: OnceLock::new(), resident, partitions }
+        let folded = AtomicU64::new(0);
+        Spill { base, budget, shares, threads, files: OnceLock::new(), resident, partitions, folded }
+    }
+
+    /// Whether memory is so short that it is likely to be needed.
+    pub(crate) fn is_short(&self) -> bool {
+        self.budget.limit() < SHORT
     }
 
     /// How the memory is shared out.
@@ -172,25 +189,34 @@ impl Spill {
         files.writer().push_grouped(Content::Partials, sequence, offsets, vec![column(&ends, &data)])
     }
 
-    /// Takes note of the partitions, and evicts as many of them as it takes for the others to fit. Everything before
-    /// number `sequence` has been folded.
+    /// Takes note of the number of a block that was folded.
+    pub(crate) fn folded(&self, sequence: u64) {
+        self.folded.fetch_max(sequence, Ordering::AcqRel);
+    }
+
+    /// Evicts as many of `partitions` as it takes for the others to fit, and those that are to be written anyway.
     ///
     /// # Errors
     /// Those of the disk.
-    pub(crate) fn relieve<K: KeyRows>(&self, partitions: &mut Vec<Partition<K>>, sequence: u64) -> Result<()> {
+    pub(crate) fn relieve<K: KeyRows>(&self, partitions: &mut Vec<Partition<K>>) -> Result<()> {
         let mut used: usize = partitions.iter().map(Partition::bytes).sum();
-        if used <= self.shares.state {
+        // Keys that miss the cache one by one are better sorted out later.
+        let many = self.is_short() && partitions.iter().any(|partition| partition.groups.len() > MANY_KEYS);
+        if used <= self.shares.state && !many && self.resident() >= partitions.len() {
             return Ok(());
         }
         // Some more than it takes: evicting them one by one would be as much work with smaller blocks.
-        let mut stay = partitions.len();
+        let mut stay = if many { 0 } else { partitions.len().min(self.resident()) };
+        partitions[stay..].iter().for_each(|partition| used -= partition.bytes());
         while stay > 0 && used > self.shares.state / 4 * 3 {
             stay -= 1;
             used -= partitions[stay].bytes();
         }
         let files = self.files()?;
         self.partitions.fetch_max(partitions.len(), Ordering::Relaxed);
-        self.resident.store(stay, Ordering::Release);
+        let sequence = self.folded.load(Ordering::Acquire);
+        // It never rises: another thread may have evicted all of them meanwhile.
+        self.resident.fetch_min(stay, Ordering::AcqRel);
         let evicted: Vec<(usize, Partition<K>)> = (stay..partitions.len()).zip(partitions.split_off(stay)).collect();
         evicted
             .into_par_iter()

@@ -1,0 +1,122 @@
+//! `--memory`: the same bytes whatever the limit, which holds, and nothing left on disk.
+
+use crate::run::{file, windrow};
+use std::fmt::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// NDJSON of many keys over an hour, a little out of order.
+fn events(rows: u64, keys: u64) -> String {
+    let mut text = String::new();
+    let mut state = 1u64;
+    for i in 0..rows {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let random = state >> 20;
+        let second = i * 3600 / rows + random % 7;
+        let (key, value) = (random % keys, (random >> 8) % 10_000);
+        let time = 1_700_000_000 + second;
+        let _ =
+            writeln!(text, "{{\"ts\":{time},\"user\":\"user-{key}\",\"ms\":{value}.25,\"path\":\"/p{}\"}}", value % 50);
+    }
+    text
+}
+
+const AGGREGATES: &str = "count, sum(ms), min(ms), p90(ms), distinct(path), first(path), max(path)";
+
+/// Runs with a limit and without; returns the bytes spilled.
+fn same(input: &str, dir: &Path, memory: &str, more: &[&str]) -> u64 {
+    let spills = dir.join("spills");
+    std::fs::create_dir_all(&spills).unwrap();
+    let outputs = ["whole.csv", "limited.csv"].map(|name| dir.join(name).to_str().unwrap().to_owned());
+    let common = ["replay", input, "--key", "user", "--agg", AGGREGATES, "--stats"];
+    let whole = windrow(&[&common[..], more, &["-o", &outputs[0]]].concat()).good();
+    let limits = ["-o", &outputs[1], "--memory", memory, "--spill-dir", spills.to_str().unwrap()];
+    let limited = windrow(&[&common[..], more, &limits].concat()).good();
+    assert!(std::fs::read(&outputs[0]).unwrap() == std::fs::read(&outputs[1]).unwrap(), "{memory} {more:?}");
+    for name in ["read", "used", "rows_out", "keys", "windows"] {
+        assert_eq!(whole.stat(name), limited.stat(name), "{name}");
+    }
+    assert_eq!(whole.stat("spilled_bytes"), 0);
+    assert_eq!(std::fs::read_dir(&spills).unwrap().count(), 0);
+    limited.stat("spilled_bytes")
+}
+
+#[test]
+fn the_limit_does_not_show_in_the_output() {
+    let (dir, input) = file("in.ndjson", events(120_000, 20_000).as_bytes());
+    for windows in [&["--window", "10m", "--slide", "1m"][..], &["--session", "5m"], &[], &["--window", "7m"]] {
+        let spilled = same(&input, dir.path(), "32MiB", windows);
+        assert!(spilled > 1 << 20, "{windows:?}: {spilled}");
+    }
+    for more in
+        [&["--window", "20m", "--top", "3", "--by", "count"][..], &["--top", "5", "--by", "sum_ms"], &["--sort", "key"]]
+    {
+        assert!(same(&input, dir.path(), "32MiB", more) > 0);
+    }
+    assert!(same(&input, dir.path(), "32MiB", &["--window", "10m", "--slide", "2m", "--having", "count > 2"]) > 0);
+    assert!(same(&input, dir.path(), "32MiB", &["--window", "10m", "--slide", "1m", "--engine", "remerge"]) > 0);
+    assert_eq!(same(&input, dir.path(), "4GiB", &["--window", "10m", "--slide", "1m"]), 0);
+}
+
+#[test]
+fn a_place_that_cannot_be_written_is_named() {
+    let (dir, input) = file("in.ndjson", events(20_000, 5_000).as_bytes());
+    let out = dir.path().join("out.csv");
+    let missing = dir.path().join("missing");
+    let args = ["replay", &input, "--key", "user", "--window", "10m", "-o", out.to_str().unwrap(), "--memory", "16MiB"];
+    let error = windrow(&[&args[..], &["--spill-dir", missing.to_str().unwrap()]].concat()).fails(1);
+    assert!(error.contains("missing") && error.contains("--spill-dir"), "{error}");
+    assert!(!out.exists());
+}
+
+/// The system's count of anonymous memory, sampled, stays under the limit.
+#[test]
+#[cfg(all(target_os = "linux", not(debug_assertions)))]
+fn the_limit_holds() {
+    let (_dir, input) = file("in.ndjson", events(3_000_000, 1_500_000).as_bytes());
+    for limit in [512u64, 256] {
+        let memory = format!("{limit}MiB");
+        let args = ["replay", &input, "--key", "user", "--window", "10m", "--slide", "1m", "-o", "null", "-q"];
+        let mut child = Command::new(env!("CARGO_BIN_EXE_windrow"))
+            .args(args)
+            .args(["--memory", &memory])
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut peak = 0;
+        while child.try_wait().unwrap().is_none() {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+            let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+            let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+            peak = peak.max(kib.unwrap_or(0));
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        assert!(child.wait().unwrap().success());
+        assert!(peak > 10 << 10 && peak < limit << 10, "{peak} KiB of {memory}");
+    }
+}
+
+/// A signal while spill files are there leaves nothing, and no output.
+#[test]
+#[cfg(unix)]
+fn a_signal_leaves_nothing() {
+    let (dir, input) = file("in.ndjson", events(600_000, 300_000).as_bytes());
+    let spills = dir.path().join("spills");
+    std::fs::create_dir(&spills).unwrap();
+    let out = dir.path().join("out.csv");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_windrow"))
+        .args(["replay", &input, "--key", "user", "--window", "10m", "--slide", "10s", "--memory", "32MiB"])
+        .args(["-o", out.to_str().unwrap(), "--spill-dir", spills.to_str().unwrap()])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    while std::fs::read_dir(&spills).unwrap().count() == 0 {
+        assert!(child.try_wait().unwrap().is_none(), "it should still run");
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert_eq!(std::fs::read_dir(&spills).unwrap().count(), 0);
+    let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "{left:?}");
+}
