@@ -191,7 +191,7 @@ impl<K: KeyRows> Fold<K> {
             },
             |(number, task)| {
                 let mut blocks = Vec::new();
-                let mut lease = budget.lease("the blocks of a round");
+                let mut lease = spill.map_or(&budget, Spill::blocks).lease("the blocks of a round");
                 let mut bytes = 0;
                 let again = bound.and_then(|_| task.again());
                 let report = task.run(&mut |cut, pieces| {
@@ -219,7 +219,8 @@ impl<K: KeyRows> Fold<K> {
                         bytes += pieces.iter().map(Piece::bytes).sum::<usize>();
                         Slot::Part(cut, pieces, place)
                     });
-                    lease.resize(bytes)
+                    // What is left over of parts of blocks is little.
+                    lease.resize(bytes).or_else(|refused| if spill.is_some() { Ok(()) } else { Err(refused) })
                 })?;
                 Ok(Unit { blocks, report, lease })
             },

@@ -60,7 +60,7 @@ impl Shares {
         }
         // What tasks take does not grow with the limit.
         let (state, wave) = if limit < SHORT { (percent(32), percent(36)) } else { (percent(50), percent(30)) };
-        let (pieces, blocks, merge) = (percent(8).min(256 << 20), percent(20).min(1 << 30), percent(8).min(256 << 20));
+        let (pieces, blocks, merge) = (percent(8).min(256 << 20), percent(30).min(1 << 30), percent(8).min(256 << 20));
         Shares { state, pieces, blocks, wave, merge }
     }
 }
@@ -70,6 +70,8 @@ pub(crate) struct Spill {
     base: PathBuf,
     budget: Budget,
     shares: Shares,
+    /// The share of blocks that wait.
+    blocks: Budget,
     threads: usize,
     /// Made when it is needed.
     files: OnceLock<Files>,
@@ -107,12 +109,18 @@ impl Spill {
         let shares = Shares::of(budget.limit());
         let (resident, partitions) = (AtomicUsize::new(usize::MAX), AtomicUsize::new(0));
         let folded = AtomicU64::new(0);
-        Spill { base, budget, shares, threads, files: OnceLock::new(), resident, partitions, folded }
+        let blocks = Budget::new(shares.blocks);
+        Spill { base, budget, shares, blocks, threads, files: OnceLock::new(), resident, partitions, folded }
     }
 
     /// Whether memory is so short that it is likely to be needed.
     pub(crate) fn is_short(&self) -> bool {
         self.budget.limit() < SHORT
+    }
+
+    /// What blocks that wait for their turn lease from.
+    pub(crate) fn blocks(&self) -> &Budget {
+        &self.blocks
     }
 
     /// How the memory is shared out.

@@ -227,7 +227,11 @@ impl<K: KeyRows> Waves<K> {
             .map(|p| self.restore(p, &budget))
             .collect::<Result<_>>()?;
         // What hands out the rows takes some more.
-        let bytes = budget.peak() / 3 * 4;
+        let mut bytes = budget.peak() / 3 * 4;
+        if !self.plan.has_bounds() {
+            // Its rows leave all at once, and those of the wave before may still be written.
+            bytes *= 2;
+        }
         if bytes > self.shares.wave {
             return Err(Error::new(
                 ErrorKind::Memory,
