@@ -12,6 +12,7 @@ mod columnar;
 mod command;
 mod dstream;
 mod dstream_special;
+mod examples;
 mod faces;
 mod formats;
 mod lambda;
