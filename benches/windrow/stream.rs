@@ -243,10 +243,13 @@ fn state(c: &mut Criterion) {
     group.finish();
 }
 
+/// The word that chooses a part, and its benches.
+type Module = (&'static str, fn(&mut Criterion));
+
 pub fn benches(c: &mut Criterion) {
     // Each prepares much: run only what is asked for.
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let modules: [(&str, fn(&mut Criterion)); 5] =
+    let modules: [Module; 5] =
         [("windows", sliding), ("reduce_by_key", keyed), ("words", words), ("latency", latency), ("state", state)];
     let any = modules.iter().any(|(word, _)| arguments.iter().any(|a| a.contains(word)));
     for (word, benches) in modules {
