@@ -1,8 +1,8 @@
 //! The benches: `cargo bench`, one module per question, `cargo bench -- NAME` for one of them, `-- --quick` for all in a
 //! few minutes.
 //!
-//! Each bench checks its answer before it is measured, and reports records and bytes per second. Everything runs on one
-//! thread: the figures say what a core does, not how many there are. The data comes from `tools/generate`, the same in
+//! Each bench checks its answer before it is measured, and reports records and bytes per second. Everything but the typed
+//! face ([`stream`]: two threads) runs on one thread: the figures say what a core does, not how many there are. The data comes from `tools/generate`, the same in
 //! every run. `cargo run --release --example plot` draws the picture of the module [`sliding`].
 
 #![allow(missing_docs)]
@@ -26,6 +26,7 @@ mod partition;
 mod random;
 mod shuffle;
 mod sliding;
+mod stream;
 mod typed;
 
 // What the modules of the generator expect of their crate.
@@ -52,13 +53,14 @@ fn config() -> Criterion {
 type Module = (&'static [&'static str], fn(&mut Criterion));
 
 /// The modules, by the words that a filter on the command line may hold.
-const MODULES: [Module; 6] = [
+const MODULES: [Module; 7] = [
     (&["partition"], partition::benches),
     (&["groups", "interning", "tumbling count", "sliding count"], groups::benches),
     (&["panes"], panes::benches),
     (&["decode"], decode::benches),
     (&["sliding"], sliding::benches),
     (&["shuffle", "spill"], shuffle::benches),
+    (&["dstream"], stream::benches),
 ];
 
 /// Runs the modules that the command line names, or all: checks and data of the others would take minutes.

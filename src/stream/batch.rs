@@ -7,6 +7,7 @@
 //! file or vector at the end, before the next one starts. What is brought together by key, sorted or
 //! [cached](Batch::cache) is complete in memory before what follows begins.
 
+use super::codec::Coder;
 use super::exec::{Exec, Label, Pace, blame};
 use super::keyed::{Fold, Keyed, Partitioner};
 use super::part::{BoxPart, Dataset, Made, Piped, Records, Sink, Staged, Union, weight};
@@ -18,11 +19,13 @@ use std::sync::Arc;
 pub struct Batch<T> {
     pub(crate) set: Arc<dyn Dataset<T>>,
     pub(crate) exec: Arc<Exec>,
+    /// How records go to disk, if they may.
+    pub(crate) coder: Option<Coder<T>>,
 }
 
 impl<T> Clone for Batch<T> {
     fn clone(&self) -> Self {
-        Batch { set: self.set.clone(), exec: self.exec.clone() }
+        Batch { set: self.set.clone(), exec: self.exec.clone(), coder: self.coder.clone() }
     }
 }
 
@@ -37,12 +40,12 @@ impl<T: Data> Batch<T> {
     /// `records` cut into neighbouring partitions of equal length.
     pub(crate) fn of(exec: &Arc<Exec>, records: Vec<T>, partitions: usize) -> Self {
         let set = Records { records: Arc::new(records), partitions: partitions.max(1) };
-        Batch { set: Arc::new(set), exec: exec.clone() }
+        Batch { set: Arc::new(set), exec: exec.clone(), coder: None }
     }
 
     /// No records in no partition.
     pub(crate) fn empty(exec: &Arc<Exec>) -> Self {
-        Batch { set: Arc::new(Union(Vec::new())), exec: exec.clone() }
+        Batch { set: Arc::new(Union(Vec::new())), exec: exec.clone(), coder: None }
     }
 
     /// `partitions` partitions pushed by `make`.
@@ -51,7 +54,7 @@ impl<T: Data> Batch<T> {
         partitions: usize,
         make: impl Fn(usize, Sink<'_, T>) -> Result<bool> + Send + Sync + 'static,
     ) -> Self {
-        Batch { set: Arc::new(Made { partitions, make: Arc::new(make) }), exec: exec.clone() }
+        Batch { set: Arc::new(Made { partitions, make: Arc::new(make) }), exec: exec.clone(), coder: None }
     }
 
     /// What `evaluate` gives: that many vectors.
@@ -60,7 +63,7 @@ impl<T: Data> Batch<T> {
         partitions: usize,
         evaluate: impl FnOnce() -> Result<Vec<Vec<T>>> + Send + 'static,
     ) -> Self {
-        Batch { set: Staged::dataset(partitions, evaluate), exec: exec.clone() }
+        Batch { set: Staged::dataset(partitions, evaluate), exec: exec.clone(), coder: None }
     }
 }
 
@@ -81,7 +84,7 @@ impl<T: Data> Batch<T> {
     where
         R: Fn(usize, BoxPart<T>, Sink<'_, U>) -> Result<bool> + Send + Sync + 'static,
     {
-        Batch { set: Arc::new(Piped { parent: self.set, pipe: pipe.clone() }), exec: self.exec }
+        Batch { set: Arc::new(Piped { parent: self.set, pipe: pipe.clone() }), exec: self.exec, coder: None }
     }
 
     /// `f` of each record.
@@ -114,12 +117,18 @@ impl<T: Data> Batch<T> {
 
     /// The records of both, those of `other` in further partitions.
     pub fn union(self, other: Batch<T>) -> Batch<T> {
-        Batch { set: Arc::new(Union(vec![self.set, other.set])), exec: self.exec }
+        Batch { set: Arc::new(Union(vec![self.set, other.set])), exec: self.exec, coder: self.coder.or(other.coder) }
     }
 
     /// The records of all `batches`.
     pub(crate) fn union_all(exec: &Arc<Exec>, batches: impl IntoIterator<Item = Batch<T>>) -> Batch<T> {
-        Batch { set: Arc::new(Union(batches.into_iter().map(|b| b.set).collect())), exec: exec.clone() }
+        let mut coder = None;
+        let join = |batch: Batch<T>| {
+            coder = coder.take().or(batch.coder);
+            batch.set
+        };
+        let set = Arc::new(Union(batches.into_iter().map(join).collect()));
+        Batch { set, exec: exec.clone(), coder }
     }
 
     /// The same records dealt out evenly to `partitions` partitions (at least one).
@@ -131,12 +140,6 @@ impl<T: Data> Batch<T> {
             let mut all = all.into_iter();
             Ok((0..n).map(|_| all.by_ref().take(each).collect()).collect())
         })
-    }
-
-    /// The same records, kept in memory from their first evaluation until the last handle is dropped.
-    pub fn cache(self) -> Batch<T> {
-        let exec = self.exec.clone();
-        Batch::staged(&exec, self.partitions(), move || self.collect_partitions())
     }
 
     /// Each different record once.

@@ -11,9 +11,10 @@ use super::exec::Exec;
 use super::graph::Node;
 use super::listener::{Listener, Statistics};
 use super::scheduler::{ContextState, Core, Input, OnFailure, Settings, lock};
+use super::storage::Storage;
 use super::{Batch, DStream, Data};
 use crate::{Error, Result};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -52,6 +53,8 @@ pub struct Builder {
     concurrent_jobs: usize,
     most_queued: usize,
     buffer: usize,
+    memory: Option<usize>,
+    spill_dir: Option<PathBuf>,
     on_failure: OnFailure,
     clock: Clock,
 }
@@ -100,6 +103,21 @@ impl Builder {
         self
     }
 
+    /// Bytes that batches at rest and shuffles may take together: beyond it what is [persisted](super::StorageLevel)
+    /// gives way and what is [spillable](DStream::spillable) goes to disk. Default: no limit.
+    #[must_use]
+    pub fn memory_limit(mut self, bytes: usize) -> Self {
+        self.memory = Some(bytes);
+        self
+    }
+
+    /// The folder in which a folder for spilled records is made. Default: that of the system for temporary files.
+    #[must_use]
+    pub fn spill_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.spill_dir = Some(dir.into());
+        self
+    }
+
     /// What happens after a batch has failed. Default: the context stops.
     #[must_use]
     pub fn on_failure(mut self, on_failure: OnFailure) -> Self {
@@ -129,6 +147,7 @@ impl Builder {
         if interval == 0 {
             return Err(Error::usage("the batch interval must be at least a microsecond"));
         }
+        let storage = Storage::new(self.memory, self.spill_dir);
         let settings = Settings {
             interval,
             concurrent_jobs: self.concurrent_jobs,
@@ -137,7 +156,7 @@ impl Builder {
             clock: self.clock,
             buffer: self.buffer,
         };
-        let core = Arc::new(Core::new(settings, Exec::new(self.threads, self.partitions)?));
+        let core = Arc::new(Core::new(settings, Exec::new(self.threads, self.partitions, storage)?));
         Ok(StreamingContext { core: core.clone(), _alive: Arc::new(Alive(core)) })
     }
 }
@@ -152,6 +171,8 @@ impl StreamingContext {
             concurrent_jobs: 1,
             most_queued: 16,
             buffer: 1_000_000,
+            memory: None,
+            spill_dir: None,
             on_failure: OnFailure::default(),
             clock: Clock::default(),
         }

@@ -5,13 +5,17 @@
 
 use super::batch::{absent, filter_pipe, flat_map_pipe, map_partitions_pipe, map_pipe};
 use super::clock::{Time, micros};
+use super::codec::{Codec, Postcard};
 use super::exec::{Exec, Label, Pace, blame};
 use super::graph::{AnyNode, Job, Node, Output};
 use super::keyed::{Keyed, Partitioner};
 use super::part::{BoxPart, Sink};
+use super::persist::StorageLevel;
 use super::scheduler::{Core, lock};
 use super::{Batch, Data, Key};
 use crate::{Error, Result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,7 +67,7 @@ impl<T: Data> DStream<T> {
         DStream { node: Arc::new(node), core: self.core.clone() }
     }
 
-    fn pipe<U: Data, R>(&self, name: &str, pipe: impl FnOnce(Label) -> Arc<R>) -> DStream<U>
+    pub(crate) fn pipe<U: Data, R>(&self, name: &str, pipe: impl FnOnce(Label) -> Arc<R>) -> DStream<U>
     where
         R: Fn(usize, BoxPart<T>, Sink<'_, U>) -> Result<bool> + Send + Sync + 'static,
     {
@@ -236,17 +240,50 @@ impl<T: Data> DStream<T> {
         Ok(batches)
     }
 
-    /// Keeps each batch in memory from its first evaluation on, for all that read it.
-    pub fn persist(&self) -> DStream<T> {
+    /// Keeps each batch from its first evaluation on, for all that read it, as `level` says.
+    pub fn persist(&self, level: StorageLevel) -> DStream<T>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        self.persist_with(level, Arc::new(Postcard))
+    }
+
+    /// As [`persist`](Self::persist), for records with a codec of their own.
+    pub fn persist_with(&self, level: StorageLevel, codec: Arc<dyn Codec<T>>) -> DStream<T> {
         if self.core.still_open("persist") {
+            self.node.persist_as(move |batch| batch.persisted(level, Some(codec.clone())));
+        }
+        self.clone()
+    }
+
+    /// Keeps each batch in memory from its first evaluation on, for all that read it.
+    pub fn cache(&self) -> DStream<T> {
+        if self.core.still_open("cache") {
             self.node.persist();
         }
         self.clone()
     }
 
-    /// The same as [`persist`](Self::persist).
-    pub fn cache(&self) -> DStream<T> {
-        self.persist()
+    /// Takes [`persist`](Self::persist) or [`cache`](Self::cache) back.
+    pub fn unpersist(&self) -> DStream<T> {
+        if self.core.still_open("unpersist") {
+            self.node.unpersist();
+        }
+        self.clone()
+    }
+
+    /// The same records; those of keyed operations directly on this stream may go to disk when the [memory
+    /// limit](super::Builder::memory_limit) is reached.
+    pub fn spillable(&self) -> DStream<T>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        self.spillable_with(Arc::new(Postcard))
+    }
+
+    /// As [`spillable`](Self::spillable), for records with a codec of their own.
+    pub fn spillable_with(&self, codec: Arc<dyn Codec<T>>) -> DStream<T> {
+        self.each("spillable", |_, _| Box::new(move |batch| batch.spillable_with(codec.clone())))
     }
 
     /// Keeps batches for at least `duration`, to be [sliced](Self::slice).

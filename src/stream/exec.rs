@@ -7,6 +7,7 @@
 //! Cost: handing partitions to the pool and waiting for them costs some 20 µs, so each place that runs partitions keeps
 //! its [`Pace`] and stays on its own thread for work shorter than that.
 
+use super::storage::{Shared, Storage};
 use crate::{Error, Result};
 use rayon::prelude::*;
 use std::any::Any;
@@ -55,17 +56,22 @@ pub(crate) struct Exec {
     pool: Option<rayon::ThreadPool>,
     /// Partitions of a dataset unless it is said otherwise.
     pub(crate) partitions: usize,
+    pub(crate) storage: Shared,
 }
 
 impl Exec {
     /// `threads` workers (0: one per core), `partitions` partitions (0: one per worker).
-    pub(crate) fn new(threads: usize, partitions: usize) -> Result<Arc<Exec>> {
+    pub(crate) fn new(threads: usize, partitions: usize, storage: Storage) -> Result<Arc<Exec>> {
         let threads = match threads {
             0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
             n => n,
         };
         let pool = if threads > 1 { Some(crate::engine::pool(threads)?) } else { None };
-        Ok(Arc::new(Exec { pool, partitions: if partitions == 0 { threads } else { partitions } }))
+        Ok(Arc::new(Exec {
+            pool,
+            partitions: if partitions == 0 { threads } else { partitions },
+            storage: Arc::new(storage),
+        }))
     }
 
     /// Whether `records` at this pace are better worked on one thread.
@@ -158,7 +164,7 @@ mod tests {
     #[test]
     fn results_come_in_order_and_panics_are_errors() {
         for threads in [1, 3] {
-            let exec = Exec::new(threads, 0).unwrap();
+            let exec = Exec::new(threads, 0, Storage::default()).unwrap();
             let twice = exec.run((0..100).collect(), false, |i, n: usize| Ok(i + n)).unwrap();
             assert_eq!(twice, (0..100).map(|n| 2 * n).collect::<Vec<_>>());
             let label: Label = "map (operator 3)".into();

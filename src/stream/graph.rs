@@ -13,7 +13,7 @@ use super::exec::Label;
 use crate::Result;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// A task of a batch.
 pub(crate) type Job = Box<dyn FnOnce() -> Result<()> + Send>;
@@ -34,6 +34,7 @@ pub(crate) trait AnyNode: Send + Sync {
 }
 
 type Compute<T> = Box<dyn Fn(u64) -> Result<Option<Batch<T>>> + Send + Sync>;
+type Keep<T> = Box<dyn Fn(Batch<T>) -> Batch<T> + Send + Sync>;
 type Tick = Box<dyn Fn(u64) -> Result<()> + Send + Sync>;
 type Settle = Box<dyn Fn(u64) -> Option<Job> + Send + Sync>;
 
@@ -54,6 +55,8 @@ pub(crate) struct Node<T> {
     remembers: AtomicU64,
     readers: AtomicUsize,
     persisted: AtomicBool,
+    /// How batches are kept, if not as records in memory.
+    keep: OnceLock<Keep<T>>,
     zero: AtomicU64,
 }
 
@@ -77,6 +80,7 @@ impl<T: Data> Node<T> {
             remembers: AtomicU64::new(0),
             readers: AtomicUsize::new(0),
             persisted: AtomicBool::new(false),
+            keep: OnceLock::new(),
             // Before the start there are no batches.
             zero: AtomicU64::new(u64::MAX),
         }
@@ -109,6 +113,16 @@ impl<T: Data> Node<T> {
 
     pub(crate) fn persist(&self) {
         self.persisted.store(true, Ordering::Relaxed);
+    }
+
+    /// Keeps batches as `keep` does; the first one counts.
+    pub(crate) fn persist_as(&self, keep: impl Fn(Batch<T>) -> Batch<T> + Send + Sync + 'static) {
+        let _ = self.keep.set(Box::new(keep));
+        self.persist();
+    }
+
+    pub(crate) fn unpersist(&self) {
+        self.persisted.store(false, Ordering::Relaxed);
     }
 
     /// How many intervals a batch is kept for after it was made.
@@ -164,7 +178,10 @@ impl<T: Data> Node<T> {
     fn make(&self, k: u64, keep: bool) -> Result<Option<Batch<T>>> {
         let mut batch = (self.compute)(k)?;
         if self.persisted.load(Ordering::Relaxed) {
-            batch = batch.map(Batch::cache);
+            batch = batch.map(|batch| match self.keep.get() {
+                Some(keep) => keep(batch),
+                None => batch.cache(),
+            });
         }
         if keep {
             self.kept.lock().unwrap_or_else(PoisonError::into_inner).insert(k, batch.clone());

@@ -4,13 +4,14 @@
 //! costs. A key's rows are all pairs of its values, in the order of the left side, then of the right one.
 
 use super::batch::Batch;
+use super::codec::Sided;
 use super::keyed::{Fold, Keyed, Partitioner};
 use super::{Data, Key};
 use std::sync::Arc;
 
 /// A value of either side.
 #[derive(Clone)]
-enum Side<V, W> {
+pub(crate) enum Side<V, W> {
     Left(V),
     Right(W),
 }
@@ -23,6 +24,10 @@ pub type Either<V, W> = (Option<V>, Option<W>);
 
 impl<K: Key, V: Data> Batch<(K, V)> {
     pub(crate) fn cogrouped<W: Data>(self, other: Batch<(K, W)>, keyed: Arc<Keyed<K>>) -> Batch<(K, Sides<V, W>)> {
+        let coder = match (self.coder.clone(), other.coder.clone()) {
+            (Some(left), Some(right)) => Some(Arc::new(Sided(left, right)) as _),
+            _ => None,
+        };
         let left = self.map(|(key, value)| (key, Side::Left(value)));
         let right = other.map(|(key, value)| (key, Side::Right(value)));
         let put = |sides: &mut Sides<V, W>, value| match value {
@@ -41,7 +46,7 @@ impl<K: Key, V: Data> Batch<(K, V)> {
                 sides.1.extend(more.1);
             },
         };
-        left.union(right).combined(keyed, Arc::new(how))
+        left.union(right).coded(coder).combined(keyed, Arc::new(how))
     }
 
     fn joining(&self, name: &str) -> Arc<Keyed<K>> {

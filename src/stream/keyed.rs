@@ -20,6 +20,7 @@ use crate::Result;
 use crate::hash::probe;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
+use std::borrow::Borrow;
 use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -38,7 +39,7 @@ const PAUSE: usize = if cfg!(test) { 40 } else { 1 << 19 };
 
 /// The hash of the typed face.
 #[inline(always)]
-pub(crate) fn hash_of<K: Hash>(key: &K) -> u64 {
+pub(crate) fn hash_of<K: Hash + ?Sized>(key: &K) -> u64 {
     ahash::RandomState::with_seeds(1, 2, 3, 4).hash_one(key)
 }
 
@@ -90,21 +91,28 @@ impl<K> Partitioner<K> {
 
 /// One of `n` neighbouring stretches of all hashes.
 #[inline(always)]
-fn part_of(hash: u64, n: usize) -> usize {
+pub(crate) fn part_of(hash: u64, n: usize) -> usize {
     ((u128::from(hash) * n as u128) >> 64) as usize
 }
 
 /// Keys with what was folded for each.
-struct Table<K, C>(HashTable<(K, C)>);
+pub(crate) struct Table<K, C>(HashTable<(K, C)>);
 
 impl<K: Key, C> Table<K, C> {
-    fn with_capacity(keys: usize) -> Self {
+    pub(crate) fn with_capacity(keys: usize) -> Self {
         Table(HashTable::with_capacity(keys))
     }
 
     /// Whether the key is new.
     #[inline(always)]
-    fn upsert<V>(&mut self, hash: u64, key: K, value: V, create: impl Fn(V) -> C, fold: impl Fn(&mut C, V)) -> bool {
+    pub(crate) fn upsert<V>(
+        &mut self,
+        hash: u64,
+        key: K,
+        value: V,
+        create: impl Fn(V) -> C,
+        fold: impl Fn(&mut C, V),
+    ) -> bool {
         match self.0.entry(probe(hash), |row| row.0 == key, |row| probe(hash_of(&row.0))) {
             Entry::Occupied(mut row) => {
                 fold(&mut row.get_mut().1, value);
@@ -116,6 +124,32 @@ impl<K: Key, C> Table<K, C> {
             }
         }
     }
+
+    /// As [`upsert`](Self::upsert), with a key that becomes one of its own only if it is new.
+    #[inline(always)]
+    pub(crate) fn upsert_borrowed<V, Q>(
+        &mut self,
+        hash: u64,
+        key: &Q,
+        value: V,
+        create: impl Fn(V) -> C,
+        fold: impl Fn(&mut C, V),
+    ) where
+        Q: ToOwned<Owned = K> + Eq + ?Sized,
+        K: Borrow<Q>,
+    {
+        match self.0.entry(probe(hash), |row| row.0.borrow() == key, |row| probe(hash_of(&row.0))) {
+            Entry::Occupied(mut row) => fold(&mut row.get_mut().1, value),
+            Entry::Vacant(row) => {
+                row.insert((key.to_owned(), create(value)));
+            }
+        }
+    }
+
+    /// Takes all rows out.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = (K, C)> + '_ {
+        self.0.drain()
+    }
 }
 
 /// How values become states: the first one, each further one, two states.
@@ -126,9 +160,9 @@ pub(crate) struct Fold<A, B, M> {
 }
 
 /// What one task made of its records.
-struct Mapped<K, C> {
-    tables: Vec<Table<K, C>>,
-    buffers: Vec<Vec<(K, C)>>,
+pub(crate) struct Mapped<K, C> {
+    pub(crate) tables: Vec<Table<K, C>>,
+    pub(crate) buffers: Vec<Vec<(K, C)>>,
 }
 
 impl<K: Key, C> Mapped<K, C> {
@@ -145,7 +179,7 @@ impl<K: Key, C> Mapped<K, C> {
 pub(crate) struct Keyed<K> {
     pub(crate) by: Partitioner<K>,
     pub(crate) label: Label,
-    pace: Pace,
+    pub(crate) pace: Pace,
     merging: Pace,
     /// Keys of the last batch in one partition.
     keys: AtomicUsize,
@@ -166,9 +200,13 @@ impl<K: Key> Keyed<K> {
         B: Fn(&mut C, V) + Sync,
         M: Fn(&mut C, C) + Sync,
     {
+        let coder = batch.coder.clone();
         let (exec, parts) = batch.stage()?;
         let n = self.by.partitions;
         let records = weight(&parts);
+        if let Some(coder) = coder.filter(|_| self.must_spill::<V>(&exec, records)) {
+            return self.combine_spilling(&exec, parts, &coder, how);
+        }
         let alone = exec.is_alone(&self.pace, records);
         let fine = if records > LARGE && self.by.by.is_none() { FINE.div_ceil(n) * n } else { n };
         let tasks: Vec<Vec<_>> = if alone { vec![parts] } else { parts.into_iter().map(|part| vec![part]).collect() };
@@ -266,7 +304,7 @@ impl<K: Key> Keyed<K> {
     }
 
     /// Brings the tasks' tables or buffers together, partition by partition.
-    fn merge<C, A, B, M>(
+    pub(crate) fn merge<C, A, B, M>(
         &self,
         exec: &super::exec::Exec,
         mut mapped: Vec<Mapped<K, C>>,

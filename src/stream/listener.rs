@@ -54,6 +54,10 @@ pub struct Statistics {
     pub processing_time: Duration,
     /// The longest a batch took from when it was due until it was done.
     pub longest_delay: Duration,
+    /// Bytes that went to disk because of the memory limit, or of a level of persistence.
+    pub spilled_bytes: u64,
+    /// The most memory that kept batches and shuffles had leased at once, bytes.
+    pub memory_peak: usize,
     /// The last batch that was done.
     pub last: Option<BatchInfo>,
     /// Why the last batch that failed did.

@@ -1,7 +1,12 @@
 //! The typed face: records of any type, closures instead of declared aggregates, micro-batches instead of event time.
+//!
+#![doc = include_str!("guide.md")]
 
 mod batch;
+mod borrowed;
+mod bridge;
 mod clock;
+mod codec;
 mod context;
 mod dstream;
 mod exec;
@@ -15,8 +20,11 @@ mod ordered;
 mod output;
 mod pairs;
 mod part;
+mod persist;
 mod reduced;
 mod scheduler;
+mod spilled;
+mod storage;
 #[cfg(test)]
 mod tests;
 mod update;
@@ -24,7 +32,9 @@ mod window;
 mod windowed;
 
 pub use batch::Batch;
+pub use borrowed::Emit;
 pub use clock::{Clock, ManualClock, Time};
+pub use codec::{Codec, Postcard};
 pub use context::{Builder, StreamingContext};
 pub use dstream::DStream;
 pub use input::{BatchQueue, Chunk, Offset, Receiver, ReceiverOptions, Source, SourceOptions, Store, TailSource};
@@ -32,6 +42,7 @@ pub use join::{Either, Sides};
 pub use keyed::Partitioner;
 pub use listener::{BatchInfo, Listener, Statistics};
 pub use mapped::{MapWithState, State, StateSpec};
+pub use persist::StorageLevel;
 pub use scheduler::{ContextState, OnFailure};
 pub use windowed::{NoInverse, WindowedBatches, reduce_by_key_and_window, reduce_by_key_and_window_inverse};
 

@@ -37,6 +37,14 @@ pub(crate) trait Dataset<T>: Send + Sync {
 
     /// Runs the stages before this one and gives the partitions.
     fn stage(self: Arc<Self>) -> Result<Vec<BoxPart<T>>>;
+
+    /// Whether it can be staged again without having kept its records for that.
+    fn repeats(&self) -> bool {
+        true
+    }
+
+    /// Lets go of what is kept, if it is.
+    fn unpersist(&self) {}
 }
 
 /// Records that are given away.
@@ -63,6 +71,12 @@ impl<T: Data> Part<T> for Shared<T> {
     fn run(self: Box<Self>, sink: Sink<'_, T>) -> Result<bool> {
         Ok(self.0[self.1.clone()].iter().all(|record| sink(record.clone())))
     }
+}
+
+/// All records of a vector that others may hold too.
+pub(crate) fn shared<T: Data>(records: Arc<Vec<T>>) -> BoxPart<T> {
+    let all = 0..records.len();
+    Box::new(Shared(records, all))
 }
 
 pub(crate) fn owned<T: Send + 'static>(records: Vec<T>) -> BoxPart<T> {
@@ -125,6 +139,10 @@ where
         self.parent.partitions()
     }
 
+    fn repeats(&self) -> bool {
+        self.parent.repeats()
+    }
+
     fn stage(self: Arc<Self>) -> Result<Vec<BoxPart<U>>> {
         let (parent, pipe) = match Arc::try_unwrap(self) {
             Ok(this) => (this.parent, this.pipe),
@@ -155,6 +173,10 @@ pub(crate) struct Union<T>(pub(crate) Vec<Arc<dyn Dataset<T>>>);
 impl<T: 'static> Dataset<T> for Union<T> {
     fn partitions(&self) -> usize {
         self.0.iter().map(|set| set.partitions()).sum()
+    }
+
+    fn repeats(&self) -> bool {
+        self.0.iter().all(|set| set.repeats())
     }
 
     fn stage(self: Arc<Self>) -> Result<Vec<BoxPart<T>>> {
@@ -201,10 +223,12 @@ impl<T: Data> Dataset<T> for Staged<T> {
         self.partitions
     }
 
+    fn repeats(&self) -> bool {
+        false
+    }
+
     fn stage(self: Arc<Self>) -> Result<Vec<BoxPart<T>>> {
-        let shared = |done: &[Arc<Vec<T>>]| {
-            done.iter().map(|part| Box::new(Shared(part.clone(), 0..part.len())) as BoxPart<T>).collect()
-        };
+        let all_shared = |done: &[Arc<Vec<T>>]| done.iter().cloned().map(shared).collect();
         let this = match Arc::try_unwrap(self) {
             Ok(only) => {
                 return match only.state.into_inner().unwrap_or_else(PoisonError::into_inner) {
@@ -213,10 +237,7 @@ impl<T: Data> Dataset<T> for Staged<T> {
                         .into_iter()
                         .map(|part| match Arc::try_unwrap(part) {
                             Ok(records) => owned(records),
-                            Err(part) => {
-                                let all = 0..part.len();
-                                Box::new(Shared(part, all)) as BoxPart<T>
-                            }
+                            Err(part) => shared(part),
                         })
                         .collect()),
                     Stage::Failed(kind, why) => Err(Error::new(kind, why)),
@@ -230,13 +251,13 @@ impl<T: Data> Dataset<T> for Staged<T> {
             Stage::Waiting(evaluate) => match guarded(evaluate) {
                 Ok(parts) => {
                     let done: Vec<_> = parts.into_iter().map(Arc::new).collect();
-                    let parts = shared(&done);
+                    let parts = all_shared(&done);
                     (Stage::Done(done), Ok(parts))
                 }
                 Err(error) => (Stage::Failed(error.kind(), error.to_string()), Err(error)),
             },
             Stage::Done(done) => {
-                let parts = shared(&done);
+                let parts = all_shared(&done);
                 (Stage::Done(done), Ok(parts))
             }
             Stage::Failed(kind, why) => (Stage::Failed(kind, why.clone()), Err(Error::new(kind, why))),

@@ -189,7 +189,12 @@ impl Core {
 
     pub(crate) fn statistics(&self) -> Statistics {
         let status = lock(&self.status);
-        Statistics { waiting: status.queue.len() + status.running.len(), ..status.statistics.clone() }
+        Statistics {
+            waiting: status.queue.len() + status.running.len(),
+            spilled_bytes: self.exec.storage.spilled(),
+            memory_peak: self.exec.storage.budget().peak(),
+            ..status.statistics.clone()
+        }
     }
 
     pub(crate) fn start(self: &Arc<Self>) -> Result<()> {

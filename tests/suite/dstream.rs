@@ -1,20 +1,48 @@
-//! The micro-batch facts of the shared cases, run against the typed face with 1 and 4 threads.
+//! The micro-batch facts of the shared cases, run against the typed face with 1 and 4 threads, with
+//! memory and with next to none.
 //!
 //! A case is a chain of operators in another engine's words over a table of input batches. The chain is interpreted, so
 //! that a case that is added needs no code here unless it brings an operator or a setting of its own.
 
 use crate::lambda::Lambda;
 use serde_json::{Value, json};
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use windrow::stream::{DStream, ManualClock, Partitioner, State, StateSpec, StreamingContext, Time};
+use windrow::stream::{Codec, DStream, ManualClock, Partitioner, State, StateSpec, StreamingContext, Time};
 
 /// Why a row is not run.
 pub type Left = &'static str;
 
 const ELSEWHERE: Left = "about the layout of another engine's state store";
 const RECOVERY: Left = "recovery from a checkpoint is not built yet";
+
+thread_local! {
+    /// Whether contexts have next to no memory.
+    static LIMITED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Bytes that cases spilled.
+static SPILLED: AtomicU64 = AtomicU64::new(0);
+
+/// Pairs of any values on disk.
+struct Json;
+
+impl Codec<(Value, Value)> for Json {
+    fn encode(&self, record: &(Value, Value), out: &mut Vec<u8>) -> windrow::Result<()> {
+        serde_json::to_writer(out, record).unwrap();
+        Ok(())
+    }
+
+    fn decode(&self, bytes: &mut &[u8]) -> windrow::Result<(Value, Value)> {
+        let mut records = serde_json::Deserializer::from_slice(bytes).into_iter();
+        let record = records.next().unwrap().unwrap();
+        *bytes = &bytes[records.byte_offset()..];
+        Ok(record)
+    }
+}
 
 pub fn millis(value: &Value) -> Duration {
     Duration::from_millis(value.as_u64().unwrap())
@@ -25,6 +53,9 @@ pub fn context(case: &Value, threads: usize) -> (StreamingContext, ManualClock) 
     let mut builder = StreamingContext::builder().batch_interval(millis(&case["batch_ms"])).threads(threads);
     if let Some(partitions) = case["params"]["input_partitions"].as_u64() {
         builder = builder.partitions(partitions as usize);
+    }
+    if LIMITED.get() {
+        builder = builder.memory_limit(64);
     }
     (builder.manual_clock(&clock).build().unwrap(), clock)
 }
@@ -44,7 +75,7 @@ pub fn range(ends: &Value) -> Vec<Value> {
 }
 
 fn pairs(stream: &DStream<Value>) -> DStream<(Value, Value)> {
-    stream.map(|row| (row[0].clone(), row[1].clone()))
+    stream.map(|row| (row[0].clone(), row[1].clone())).spillable_with(Arc::new(Json))
 }
 
 fn rows(stream: &DStream<(Value, Value)>) -> DStream<Value> {
@@ -330,6 +361,7 @@ fn chain(case: &Value, threads: usize) -> std::result::Result<(), Left> {
         }
         return Ok(());
     }
+    SPILLED.fetch_add(ctx.statistics().spilled_bytes, Ordering::Relaxed);
     let lists = name.contains("roup");
     let order = |batch: Vec<Value>| match case["compare"].as_str().unwrap() {
         "sequence_per_batch" => batch,
@@ -394,14 +426,21 @@ fn micro_batch_cases() {
     let cases: Value = serde_json::from_str(&text).unwrap();
     let (mut ran, mut left) = (0, Vec::new());
     for case in cases["cases"].as_array().unwrap() {
-        let outcomes = [1, 4].map(|threads| check(case, threads));
-        match outcomes[0].and(outcomes[1]) {
+        let outcome = [(1, false), (4, false), (1, true), (4, true)].into_iter().try_for_each(|(threads, limited)| {
+            LIMITED.set(limited);
+            check(case, threads)
+        });
+        match outcome {
             Ok(()) => ran += 1,
             Err(why) => left.push((case["name"].as_str().unwrap(), why)),
         }
     }
-    println!("dstream.json: {ran} cases ran with 1 and 4 threads, {} are left out:", left.len());
+    println!(
+        "dstream.json: {ran} cases ran with 1 and 4 threads, with and without memory, {} are left out:",
+        left.len()
+    );
     left.iter().for_each(|(name, why)| println!("  {name}: {why}"));
     assert!(left.iter().all(|(_, why)| [ELSEWHERE, RECOVERY].contains(why)), "rows without a reason");
     assert_eq!((ran, left.len()), (35, 2));
+    assert!(SPILLED.load(Ordering::Relaxed) > 0, "no case spilled");
 }

@@ -46,7 +46,7 @@ fn kept_blocks(case: &Value, threads: usize) {
     let (ctx, _) = context(case, threads);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let lines = ctx.socket_text_stream(listener.local_addr().unwrap().to_string()).unwrap();
-    let dotted = lines.map(|line| json!(line + ".")).persist();
+    let dotted = lines.map(|line| json!(line + ".")).cache();
     // Somebody else reads the lines, so they are kept until all have read them.
     lines.for_each_batch(|_, _| Ok(()));
     let out = collect(&dotted);

@@ -77,7 +77,10 @@ fn rooms_enter_only_the_rooms_they_may() {
         for path in imports(&text) {
             let first = path.split("::").next().unwrap_or("").to_owned();
             let is_room = MAY.iter().any(|(r, _)| *r == first);
-            let may = first == room || allowed.iter().any(|a| path == *a || path.starts_with(&format!("{a}::")));
+            // The bridge between the faces is the one file that knows both.
+            let bridge = file == "src/stream/bridge.rs" && first == "query";
+            let may =
+                bridge || first == room || allowed.iter().any(|a| path == *a || path.starts_with(&format!("{a}::")));
             assert!(!is_room || may, "{file} imports crate::{path}");
             checked += 1;
         }

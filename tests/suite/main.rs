@@ -13,6 +13,7 @@ mod columnar;
 mod command;
 mod dstream;
 mod dstream_special;
+mod examples;
 mod faces;
 mod formats;
 mod lambda;

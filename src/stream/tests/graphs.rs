@@ -1,7 +1,7 @@
 //! Random graphs of operators, and keyed operators, against vectors.
 
 use super::{ms, run, sorted};
-use crate::stream::{DStream, Either, Partitioner};
+use crate::stream::{DStream, Either, Partitioner, StorageLevel};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ enum Op {
     Window(u64),
     Partitions(usize),
     Distinct,
-    Persist,
+    Persist(StorageLevel),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -35,7 +35,14 @@ fn op() -> impl Strategy<Value = Op> {
         (1u64..4).prop_map(Op::Window),
         (1usize..5).prop_map(Op::Partitions),
         Just(Op::Distinct),
-        Just(Op::Persist),
+        prop_oneof![
+            Just(StorageLevel::MemoryOnly),
+            Just(StorageLevel::MemoryOnlySer),
+            Just(StorageLevel::MemoryAndDisk),
+            Just(StorageLevel::MemoryAndDiskSer),
+            Just(StorageLevel::DiskOnly),
+        ]
+        .prop_map(Op::Persist),
     ]
 }
 
@@ -44,14 +51,18 @@ fn stream(s: &DStream<Row>, op: &Op) -> DStream<Row> {
         Op::Add(n) => s.map(move |(k, v)| (k, v + n)),
         Op::Twice => s.flat_map(|(k, v)| [(k, v), (k / 2, v)]),
         Op::Even => s.filter(|r| r.1 % 2 == 0),
-        Op::Merge => s.reduce_by_key(|a, b| a ^ b),
+        Op::Merge => s.spillable().reduce_by_key(|a, b| a ^ b),
         Op::Again => s.union(&s.filter(|r| r.0 > 2)),
         Op::Itself => s.union(s),
-        Op::Join => s.reduce_by_key(|a, b| *a.max(b)).join(&s.reduce_by_key(|a, b| a + b)).map_values(|(v, w)| v ^ w),
+        Op::Join => s
+            .reduce_by_key(|a, b| *a.max(b))
+            .spillable()
+            .join(&s.reduce_by_key(|a, b| a + b).spillable())
+            .map_values(|(v, w)| v ^ w),
         Op::Window(n) => s.window(ms(n), ms(1)),
         Op::Partitions(n) => s.repartition(n),
         Op::Distinct => s.transform(|batch, _| batch.distinct()),
-        Op::Persist => s.persist(),
+        Op::Persist(level) => s.persist(level),
     }
 }
 
@@ -77,7 +88,7 @@ fn twin(batches: &[Vec<Row>], op: &Op) -> Vec<Vec<Row>> {
             merged(b, u64::max).into_iter().map(|(k, v)| (k, v ^ sums[&k])).collect()
         }),
         Op::Window(n) => (1..=batches.len()).map(|t| batches[t.saturating_sub(*n as usize)..t].concat()).collect(),
-        Op::Partitions(_) | Op::Persist => batches.to_vec(),
+        Op::Partitions(_) | Op::Persist(_) => batches.to_vec(),
         Op::Distinct => each(&|b| b.iter().copied().collect::<std::collections::BTreeSet<_>>().into_iter().collect()),
     }
 }

@@ -4,6 +4,7 @@
 
 mod failures;
 mod graphs;
+mod kept;
 mod states;
 mod windows;
 
@@ -11,10 +12,11 @@ use super::{DStream, Data, ManualClock, StreamingContext, Time};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// A context with a manual clock and a batch every millisecond.
+/// A context with a manual clock and a batch every millisecond; with several threads it has next to no memory.
 pub(crate) fn context(threads: usize) -> StreamingContext {
     let clock = ManualClock::new();
     let builder = StreamingContext::builder().batch_interval(Duration::from_millis(1)).threads(threads);
+    let builder = if threads > 1 { builder.memory_limit(200) } else { builder };
     builder.manual_clock(&clock).build().unwrap()
 }
 
