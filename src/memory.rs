@@ -18,12 +18,46 @@ struct Inner {
     limit: usize,
     used: AtomicUsize,
     peak: AtomicUsize,
+    /// What this is a share of.
+    whole: Option<Budget>,
 }
 
 impl Budget {
     /// A budget of `limit` bytes.
     pub fn new(limit: usize) -> Self {
-        Budget { inner: Arc::new(Inner { limit, used: AtomicUsize::new(0), peak: AtomicUsize::new(0) }) }
+        Self::part(limit, None)
+    }
+
+    fn part(limit: usize, whole: Option<Budget>) -> Self {
+        let (used, peak) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Budget { inner: Arc::new(Inner { limit, used, peak, whole }) }
+    }
+
+    /// At most `limit` bytes of this budget, for some of those who lease from it.
+    pub fn share(&self, limit: usize) -> Self {
+        Self::part(limit, Some(self.clone()))
+    }
+
+    /// Takes `more` bytes, or says how many are in use of which limit.
+    fn take(&self, more: usize) -> std::result::Result<(), (usize, usize)> {
+        let inner = &self.inner;
+        let used = inner.used.fetch_add(more, Ordering::Relaxed).saturating_add(more);
+        let whole = inner.whole.as_ref().map_or(Ok(()), |whole| whole.take(more));
+        let refused = if used > inner.limit { Some((used - more, inner.limit)) } else { whole.err() };
+        if let Some(refused) = refused {
+            inner.used.fetch_sub(more, Ordering::Relaxed);
+            if whole.is_ok() {
+                inner.whole.iter().for_each(|whole| whole.give_back(more));
+            }
+            return Err(refused);
+        }
+        inner.peak.fetch_max(used, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.inner.used.fetch_sub(bytes, Ordering::Relaxed);
+        self.inner.whole.iter().for_each(|whole| whole.give_back(bytes));
     }
 
     /// A budget that refuses nothing.
@@ -90,29 +124,24 @@ impl Lease {
     /// # Errors
     /// [`ErrorKind::Memory`] if the budget has not that much left; the lease is then what it was.
     pub fn resize(&mut self, bytes: usize) -> Result<()> {
-        let inner = &self.budget.inner;
         if bytes <= self.bytes {
-            inner.used.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+            self.budget.give_back(self.bytes - bytes);
             self.bytes = bytes;
             return Ok(());
         }
-        let more = bytes - self.bytes;
-        let used = inner.used.fetch_add(more, Ordering::Relaxed).saturating_add(more);
-        if used > inner.limit {
-            inner.used.fetch_sub(more, Ordering::Relaxed);
-            return Err(Error::new(
+        self.budget.take(bytes - self.bytes).map_err(|(used, limit)| {
+            Error::new(
                 ErrorKind::Memory,
                 format!(
                     "the memory limit of {} is too small: {} need {} and {} are in use; raise --memory, \
                      or ask for fewer keys, aggregates or windows at once",
-                    mebibytes(inner.limit),
+                    mebibytes(limit),
                     self.what,
                     mebibytes(bytes),
-                    mebibytes(used - more),
+                    mebibytes(used),
                 ),
-            ));
-        }
-        inner.peak.fetch_max(used, Ordering::Relaxed);
+            )
+        })?;
         self.bytes = bytes;
         Ok(())
     }
@@ -120,7 +149,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.budget.inner.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.budget.give_back(self.bytes);
     }
 }
 
@@ -135,6 +164,22 @@ fn mebibytes(bytes: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_share_is_part_of_the_whole() {
+        let budget = Budget::new(100);
+        let share = budget.share(60);
+        let (mut own, mut other) = (share.lease("a share"), budget.lease("the rest"));
+        assert!(own.resize(61).is_err());
+        own.resize(50).unwrap();
+        assert!(other.resize(51).is_err());
+        other.resize(45).unwrap();
+        assert!(own.resize(56).is_err());
+        own.resize(55).unwrap();
+        drop(own);
+        other.resize(100).unwrap();
+        assert_eq!(budget.peak(), 100);
+    }
 
     #[test]
     fn leases_come_out_of_one_budget_and_go_back() {

@@ -182,7 +182,7 @@ impl Partitioning {
     /// 2 to the power of `bits` partitions, or as many as the first block suggests.
     /// More of them if memory is short: they are worked some at a time, and then each should fit the cache.
     pub(crate) fn new(bits: Option<u32>, threads: usize, short: bool) -> Self {
-        let most = if short { MOST_BITS + 2 } else { MOST_BITS };
+        let most = if short { MOST_BITS + 1 } else { MOST_BITS };
         Partitioning { bits: bits.map_or_else(OnceLock::new, OnceLock::from), threads, most }
     }
 

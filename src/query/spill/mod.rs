@@ -60,7 +60,7 @@ impl Shares {
         }
         // What tasks take does not grow with the limit.
         let (state, wave) = if limit < SHORT { (percent(32), percent(36)) } else { (percent(50), percent(30)) };
-        let (pieces, blocks, merge) = (percent(8).min(256 << 20), percent(30).min(1 << 30), percent(8).min(256 << 20));
+        let (pieces, blocks, merge) = (percent(8).min(256 << 20), percent(40).min(1 << 30), percent(8).min(256 << 20));
         Shares { state, pieces, blocks, wave, merge }
     }
 }
@@ -109,7 +109,7 @@ impl Spill {
         let shares = Shares::of(budget.limit());
         let (resident, partitions) = (AtomicUsize::new(usize::MAX), AtomicUsize::new(0));
         let folded = AtomicU64::new(0);
-        let blocks = Budget::new(shares.blocks);
+        let blocks = budget.share(shares.blocks);
         Spill { base, budget, shares, blocks, threads, files: OnceLock::new(), resident, partitions, folded }
     }
 

@@ -50,7 +50,10 @@ fuzz_target!(|data: &[u8]| {
     let bare = decode(Vec::new(), None, &layout, text).expect("nothing is never refused");
     let texts = decode(blocks::fields(&NAMES, 0b00001), None, &layout, text).expect("text is never refused");
     assert_eq!((texts.rows, &texts.bad), (bare.rows, &bare.bad), "the wish decides what is good");
-    if let Some(count) = records(text, dialect) {
+    // A byte order mark is none where a block begins later than the text.
+    if !text.starts_with(b"\xef\xbb\xbf")
+        && let Some(count) = records(text, dialect)
+    {
         assert_eq!(bare.rows + bare.bad.len(), count, "csv-core sees other records");
     }
     let timed = decode(blocks::fields(&["a"], 0b00001), Some(("ts", format.clone())), &layout, text);
