@@ -37,6 +37,10 @@ fn records(text: &[u8], dialect: Dialect) -> Option<usize> {
 
 fuzz_target!(|data: &[u8]| {
     let [choice, cut, text @ ..] = data else { return };
+    // These blocks are not the first ones of their input: there is no byte order mark, though csv-core takes it for one.
+    if text.starts_with(b"\xef\xbb\xbf") {
+        return;
+    }
     let dialect = if choice & 1 == 0 { Dialect::CSV } else { Dialect::TSV };
     let format = blocks::FORMATS[usize::from(choice >> 1 & 7) % 5].clone();
     let names: Vec<String> = NAMES.map(String::from).into();
@@ -50,10 +54,7 @@ fuzz_target!(|data: &[u8]| {
     let bare = decode(Vec::new(), None, &layout, text).expect("nothing is never refused");
     let texts = decode(blocks::fields(&NAMES, 0b00001), None, &layout, text).expect("text is never refused");
     assert_eq!((texts.rows, &texts.bad), (bare.rows, &bare.bad), "the wish decides what is good");
-    // A byte order mark is none where a block begins later than the text.
-    if !text.starts_with(b"\xef\xbb\xbf")
-        && let Some(count) = records(text, dialect)
-    {
+    if let Some(count) = records(text, dialect) {
         assert_eq!(bare.rows + bare.bad.len(), count, "csv-core sees other records");
     }
     let timed = decode(blocks::fields(&["a"], 0b00001), Some(("ts", format.clone())), &layout, text);
