@@ -40,12 +40,17 @@
 //! - *Blocks are mapped one by one*, not whole files: pages of a mapped spill file count as memory of the process.
 //! - *Repartitioning spills only if it must*: while all parts can be open at once within the limit, rows go straight to their
 //!   files, which saves packing and unpacking each of them.
+//! - *States travel as pieces*, one value of a column of bytes for each block and partition, whose inside only the aggregates
+//!   know: an aggregate needs no more than to save and load its states, and cells of any kinds share one block format.
+//! - *The partitions that stayed in memory and the last ones read back hand out their rows while those between come from
+//!   disk*: rows are wider than the cells that they come from, so every row that is not spilled counts.
 //! - *A block that does not fold sends states too*, one record each, not raw values: reduce then knows one operation.
 //!
 //! # Known limitation
-//! State lives in memory; a refused lease of the budget is an error. With a lateness bound, several inputs take turns by
-//! block, not by record: each is judged by its own clock, which gives the same answer, and only ties between inputs (which
-//! of two records of one instant is the first) follow the blocks.
+//! The memory limit bounds keys, cells, blocks that wait and spill buffers, not what decoders and outputs hold, some tens of
+//! MiB. With a lateness bound nothing is spilled, a refused lease of the budget is an error, and several inputs take turns
+//! by block, not by record: each is judged by its own clock, which gives the same answer, and only ties between inputs
+//! (which of two records of one instant is the first) follow the blocks.
 
 pub mod core;
 mod engine;

@@ -20,3 +20,20 @@ pub(crate) fn pool(threads: usize) -> Result<rayon::ThreadPool> {
         .build()
         .map_err(|e| Error::usage(format!("{threads} worker threads cannot be started: {e}")))
 }
+
+/// Hands what `next` makes to `take`, which returns whether it wants more, while the next one is made: workers who are done
+/// with one help with the other. Returns whether all was taken. Call it on a rayon pool.
+pub(crate) fn overlap<T: Send>(
+    mut next: impl FnMut() -> Result<Option<T>> + Send,
+    mut take: impl FnMut(T) -> Result<bool> + Send,
+) -> Result<bool> {
+    let mut ready = next()?;
+    while let Some(block) = ready {
+        let (taken, following) = rayon::join(|| take(block), &mut next);
+        if !taken? {
+            return Ok(false);
+        }
+        ready = following?;
+    }
+    Ok(true)
+}

@@ -373,7 +373,8 @@ impl Query {
         self
     }
 
-    /// The memory limit in bytes (default: none). More is refused with an error.
+    /// The memory limit in bytes (default: none). What does not fit is spilled if there is a [place](Self::spill_dir) for it,
+    /// else refused with an error.
     #[must_use]
     pub fn memory(mut self, bytes: usize) -> Query {
         self.options.memory = Some(bytes);

@@ -10,7 +10,7 @@ use super::plan::{Carry, Plan, Request, timestamp_type};
 use super::tally::Tally;
 use super::text::TextColumn;
 use super::{Engine, Query};
-use crate::engine::{Pipeline, pool};
+use crate::engine::{Pipeline, overlap, pool};
 use crate::memory::{Budget, Lease};
 use crate::metrics::{Ledger, Statistics};
 use crate::source::times::times;
@@ -152,16 +152,10 @@ impl Records {
     ///
     /// # Errors
     /// Those of the run, and those of `take`.
-    pub fn for_each_block(&mut self, mut take: impl FnMut(Vec<RecordBatch>) -> Result<bool> + Send) -> Result<()> {
+    pub fn for_each_block(&mut self, take: impl FnMut(Vec<RecordBatch>) -> Result<bool> + Send) -> Result<()> {
         let pool = self.pool.clone();
-        let mut ready = self.next_block()?;
-        while let Some(batches) = ready {
-            let (taken, next) = pool.install(|| rayon::join(|| take(batches), || self.next_block()));
-            if !taken? {
-                self.done = true;
-                return Ok(());
-            }
-            ready = next?;
+        if !pool.install(|| overlap(|| self.next_block(), take))? {
+            self.done = true;
         }
         Ok(())
     }

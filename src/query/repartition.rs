@@ -25,7 +25,7 @@ use crate::engine::{Pipeline, pool};
 use crate::format::json::display_token;
 use crate::memory::Budget;
 use crate::metrics::{Ledger, Statistics};
-use crate::shuffle::{Options as ShuffleOptions, Reader as Shuffled, Writer, Written};
+use crate::shuffle::{Options as ShuffleOptions, Writers};
 use crate::source::{BadPlace, Progress, Reader};
 use crate::store::spill_dir::SpillDir;
 use crate::{Error, Result};
@@ -37,8 +37,8 @@ use arrow_select::take::take;
 use rayon::prelude::*;
 use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 /// More parts than this are refused.
 pub(crate) const MOST_PARTS: u32 = 1 << 16;
@@ -65,14 +65,28 @@ pub trait Parts: Sync {
 
 /// A bound repartitioning; see [`Query::repartition`].
 ///
-/// ```no_run
+/// ```
+/// use arrow_array::RecordBatch;
+/// use std::sync::atomic::{AtomicUsize, Ordering};
 /// use windrow::query::{Carry, Parts, Query};
-/// # fn files() -> Box<dyn Parts> { unimplemented!() }
-/// # fn main() -> windrow::Result<()> {
-/// let parts = files(); // for example `windrow::sink::PartFiles`
-/// let mut records = Query::files(["access.log"]).key("host").repartition(64, Carry::Typed)?;
-/// records.run(&*parts)?;
-/// println!("{} records", records.statistics().ledger.used);
+///
+/// /// Counts; [`PartFiles`](windrow::sink::PartFiles) writes.
+/// struct Counts([AtomicUsize; 2]);
+/// impl Parts for Counts {
+///     fn write(&self, part: u32, rows: &RecordBatch) -> windrow::Result<()> {
+///         self.0[part as usize].fetch_add(rows.num_rows(), Ordering::Relaxed);
+///         Ok(())
+///     }
+///     fn end(&self, _part: u32) -> windrow::Result<()> { Ok(()) }
+/// }
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// let path = dir.path().join("events.ndjson");
+/// std::fs::write(&path, "{\"user\":\"a\"}\n{\"user\":\"b\"}\n{\"user\":\"a\"}\n")?;
+/// let counts = Counts(Default::default());
+/// let mut records = Query::files([&path]).key("user").repartition(2, Carry::Typed)?;
+/// records.run(&counts)?;
+/// assert_eq!(counts.0.iter().map(|n| n.load(Ordering::Relaxed)).sum::<usize>(), 3);
 /// # Ok(())
 /// # }
 /// ```
@@ -257,7 +271,7 @@ impl Repartition {
         let threads = self.pool.current_num_threads();
         // Half of the memory holds rows that wait, the rest is for decoding and for the parts that are written.
         let options = ShuffleOptions::new(parts).spill(budget.clone(), budget.limit() / 2 / threads, dir);
-        let writers: Vec<Mutex<Writer>> = (0..threads).map(|_| Mutex::new(Writer::new(&options))).collect();
+        let writers = Writers::new(&options, threads);
         let mut run = Run::new(&self.inputs, self.max_bad, self.bad_sink.take(), &self.pool, budget);
         let (reader, progress, tasks) = (&mut self.reader, &self.progress, AtomicU64::new(0));
         let outcome = Pipeline::new(threads).run(
@@ -267,7 +281,6 @@ impl Repartition {
                 Ok(reader.tasks(most)?.into_iter().map(number).collect())
             },
             |(number, task)| {
-                let worker = rayon::current_thread_index().unwrap_or(0) % threads;
                 let mut ledger = Ledger::default();
                 let mut block_number = 0u64;
                 let report = task.run(&mut |_, pieces| {
@@ -277,8 +290,12 @@ impl Repartition {
                         let sequence = number << 24 | block_number;
                         block_number += 1;
                         let columns = to_columns(&block.rows)?;
-                        let mut writer = writers[worker].lock().unwrap_or_else(PoisonError::into_inner);
-                        writer.push_grouped(crate::store::block::Content::Rows, sequence, block.offsets, columns)?;
+                        writers.own().push_grouped(
+                            crate::store::block::Content::Rows,
+                            sequence,
+                            block.offsets,
+                            columns,
+                        )?;
                     }
                     Ok(())
                 })?;
@@ -295,18 +312,7 @@ impl Repartition {
         (self.statistics, self.bad) = run.finish(outcome)?;
         self.reader.finish()?;
         drop(options);
-        let written: Vec<Written> = writers
-            .into_par_iter()
-            .map(|writer| {
-                let mut writer = writer.into_inner().unwrap_or_else(PoisonError::into_inner);
-                // What waits in memory would stand in the way of the parts.
-                if writer.held() > 0 {
-                    writer.spill()?;
-                }
-                writer.finish()
-            })
-            .collect::<Result<_>>()?;
-        let shuffled = Shuffled::new(written);
+        let shuffled = writers.finish()?;
         self.statistics.spilled_bytes = shuffled.spilled_bytes();
         let schema = &self.plan.schema;
         (0..parts).into_par_iter().with_max_len(1).try_for_each(|part| {

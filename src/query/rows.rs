@@ -6,7 +6,7 @@ use super::open::{Opened, open};
 use super::order::Order;
 use super::plan::{Plan, Request};
 use super::session::SessionSpec;
-use crate::engine::pool;
+use crate::engine::{overlap, pool};
 use crate::memory::Budget;
 use crate::metrics::Statistics;
 use crate::source::{BadPlace, Progress};
@@ -141,17 +141,10 @@ impl Rows {
     ///
     /// # Errors
     /// Those of the run, and those of `take`.
-    pub fn for_each_block(&mut self, mut take: impl FnMut(Vec<RecordBatch>) -> Result<bool> + Send) -> Result<()> {
+    pub fn for_each_block(&mut self, take: impl FnMut(Vec<RecordBatch>) -> Result<bool> + Send) -> Result<()> {
         let pool = self.pool.clone();
-        let mut ready = self.next_block()?;
-        while let Some(batches) = ready {
-            // The next block is made while this one is taken, so that workers who are done with one help with the other.
-            let (taken, next) = pool.install(|| rayon::join(|| take(batches), || self.next_block()));
-            if !taken? {
-                self.done = true;
-                return Ok(());
-            }
-            ready = next?;
+        if !pool.install(|| overlap(|| self.next_block(), take))? {
+            self.done = true;
         }
         Ok(())
     }

@@ -25,7 +25,9 @@
 mod reader;
 #[cfg(test)]
 mod tests;
+mod workers;
 mod writer;
 
 pub use reader::{Chunk, Partition, Reader};
+pub use workers::Writers;
 pub use writer::{Options, Writer, Written};

@@ -312,14 +312,12 @@ fn positions_hold_on_the_disk_in_memory() {
     assert!(disk.remove_dir(Path::new("/d")).is_err() && disk.create_dir(Path::new("/x/y")).is_err());
 }
 
-/// Writes the seeds of the fuzz targets `block` and `footer`; run by hand after a change of the formats.
+/// The seeds of the fuzz targets `block` and `footer` are of the format of today. `WINDROW_WRITE_SEEDS=1` writes them anew.
 #[test]
-#[ignore = "writes files below tools/fuzz"]
-fn seeds_of_the_fuzz_targets() {
+fn seeds_of_the_fuzz_targets_are_of_this_format() {
     let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/fuzz/seeds");
     let numbers: Vec<u64> = (0..40).map(|i| i * i).collect();
     for (target, columns) in [("block", 0..8u8), ("footer", 0..4)] {
-        std::fs::create_dir_all(seeds.join(target)).unwrap();
         for n in columns {
             let columns: Vec<Column> = (0..n).map(|ty| column(ty, &numbers, ty % 2 == n % 2)).collect();
             let bytes = if target == "block" {
@@ -334,7 +332,11 @@ fn seeds_of_the_fuzz_targets() {
                 disk.damage(Path::new("/d/s"), |b| whole.clone_from(b));
                 whole
             };
-            std::fs::write(seeds.join(target).join(format!("{n:02}")), [&[n % 2][..], &bytes].concat()).unwrap();
+            let (path, seed) = (seeds.join(target).join(format!("{n:02}")), [&[n % 2][..], &bytes].concat());
+            if std::env::var_os("WINDROW_WRITE_SEEDS").is_some() {
+                std::fs::write(&path, &seed).unwrap();
+            }
+            assert!(std::fs::read(&path).unwrap() == seed, "{} is of another format", path.display());
         }
     }
 }

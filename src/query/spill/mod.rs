@@ -24,15 +24,15 @@ use super::map::{MOST_PARTITION_BITS, Mapped};
 use super::plan::Plan;
 use super::reduce::Partition;
 use crate::memory::Budget;
-use crate::shuffle::{Options, Reader, Writer, Written};
+use crate::shuffle::{Options, Reader, Writers};
 use crate::store::block::Content;
 use crate::store::column::{Column, ColumnRef, Slice};
 use crate::store::spill_dir::SpillDir;
 use crate::{Error, ErrorKind, Result};
 use rayon::prelude::*;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// How the memory of a run is shared out, bytes.
 #[derive(Debug, Clone, Copy)]
@@ -85,8 +85,7 @@ pub(crate) struct Spill {
 struct Files {
     dir: SpillDir,
     options: Options,
-    /// One for each worker.
-    writers: Vec<Mutex<Writer>>,
+    writers: Writers,
 }
 
 /// Limits from this one on are no shortage.
@@ -135,7 +134,7 @@ impl Spill {
             // How many partitions there are is known with the first block.
             let options = Options::new(1 << MOST_PARTITION_BITS);
             let options = options.spill(self.budget.clone(), self.shares.pieces / self.threads, dir.clone());
-            let writers = (0..self.threads).map(|_| Mutex::new(Writer::new(&options))).collect();
+            let writers = Writers::new(&options, self.threads);
             let _ = self.files.set(Files { dir, options, writers });
         }
         self.files.get().ok_or_else(|| Error::new(ErrorKind::Io, "there are no spill files"))
@@ -194,7 +193,7 @@ impl Spill {
         if ends.len() == 1 {
             return Ok(());
         }
-        files.writer().push_grouped(Content::Partials, sequence, offsets, vec![column(&ends, &data)])
+        files.writers.own().push_grouped(Content::Partials, sequence, offsets, vec![column(&ends, &data)])
     }
 
     /// Takes note of the number of a block that was folded.
@@ -236,38 +235,21 @@ impl Spill {
     fn finish(self) -> Result<(Reader, SpillDir, usize)> {
         self.files()?;
         let Some(Files { dir, writers, .. }) = self.files.into_inner() else { return Err(too_long()) };
-        let written: Vec<Written> = writers
-            .into_par_iter()
-            .map(|writer| {
-                let mut writer = writer.into_inner().unwrap_or_else(PoisonError::into_inner);
-                // What waits in memory would stand in the way of the waves.
-                if writer.held() > 0 {
-                    writer.spill()?;
-                }
-                writer.finish()
-            })
-            .collect::<Result<_>>()?;
-        Ok((Reader::new(written), dir, self.partitions.into_inner()))
+        Ok((writers.finish()?, dir, self.partitions.into_inner()))
     }
 
     /// Bytes in the files so far.
     pub(crate) fn spilled_bytes(&self) -> u64 {
-        let writers = self.files.get().into_iter().flat_map(|files| &files.writers);
-        writers.map(|w| w.lock().unwrap_or_else(PoisonError::into_inner).spilled()).sum()
+        self.files.get().map_or(0, |files| files.writers.spilled())
     }
 }
 
 impl Files {
-    fn writer(&self) -> MutexGuard<'_, Writer> {
-        let worker = rayon::current_thread_index().unwrap_or(0) % self.writers.len();
-        self.writers[worker].lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn push(&self, p: usize, sequence: u64, piece: &[u8]) -> Result<()> {
         let end = u32::try_from(piece.len()).map_err(|_| too_long())?;
         let mut offsets = vec![0u32; self.options.partitions as usize + 1];
         offsets[p + 1..].fill(1);
-        self.writer().push_grouped(Content::Partials, sequence, offsets, vec![column(&[0, end], piece)])
+        self.writers.own().push_grouped(Content::Partials, sequence, offsets, vec![column(&[0, end], piece)])
     }
 }
 

@@ -7,6 +7,7 @@ use super::cells::{load, pick};
 use super::merge::{Merge, RowFile};
 use super::{Shares, Spill};
 use crate::core::slide::Engine;
+use crate::engine::overlap;
 use crate::memory::Budget;
 use crate::query::keys::KeyRows;
 use crate::query::plan::Plan;
@@ -155,12 +156,7 @@ impl<K: KeyRows> Waves<K> {
             let waves = (files.len() as u64 + 1) * self.partitions as u64 / done + 1;
             let block = self.shares.merge / waves as usize / 4;
             let mut file = RowFile::create(&self.dir, self.plan.schema.clone(), block)?;
-            let mut ready = wave.next_block()?;
-            while let Some(batches) = ready {
-                let (written, next) = rayon::join(|| file.write(&batches), || wave.next_block());
-                written?;
-                ready = next?;
-            }
+            overlap(|| wave.next_block(), |batches| file.write(&batches).map(|()| true))?;
             let file = file.seal()?;
             self.row_bytes += file.bytes();
             files.push(file);
