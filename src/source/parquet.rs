@@ -15,6 +15,9 @@ use ::parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
 use ::parquet::file::reader::{ChunkReader, Length};
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int64Type;
+use arrow_cast::cast;
 use arrow_schema::{DataType, Fields, Schema, SchemaRef};
 use bytes::Bytes;
 use std::io::Read;
@@ -109,6 +112,24 @@ impl ParquetFile {
     /// The columns.
     pub(crate) fn schema(&self) -> &SchemaRef {
         self.metadata.schema()
+    }
+
+    /// The first value among the first rows of a column of integers; `None` for any other column.
+    pub(crate) fn first_integer(&self, column: &str) -> Result<Option<i64>> {
+        let Some((root, field)) = self.schema().column_with_name(column) else { return Ok(None) };
+        if !field.data_type().is_integer() {
+            return Ok(None);
+        }
+        let unreadable = |e: &dyn std::fmt::Display| self.file.0.error(&format!("cannot be read: {e}"));
+        let parquet = self.metadata.metadata().file_metadata().schema_descr();
+        let mut batches = ParquetRecordBatchReaderBuilder::new_with_metadata(self.file.clone(), self.metadata.clone())
+            .with_projection(ProjectionMask::roots(parquet, [root]))
+            .with_batch_size(LOOK)
+            .build()
+            .map_err(|e| unreadable(&e))?;
+        let Some(batch) = batches.next().transpose().map_err(|e| unreadable(&e))? else { return Ok(None) };
+        let numbers = cast(batch.column(0), &DataType::Int64)?;
+        Ok(numbers.as_primitive::<Int64Type>().iter().flatten().next())
     }
 
     fn rows(&self, group: usize) -> usize {
@@ -316,7 +337,7 @@ struct RowGroup {
     options: ReadOptions,
 }
 
-/// Rows that are looked at at once to learn when a row group begins.
+/// Rows that are looked at at once to learn when a row group begins, or what its times look like.
 const LOOK: usize = 64;
 
 impl RowGroup {

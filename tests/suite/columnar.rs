@@ -325,3 +325,54 @@ fn columns_that_cannot_be_keys_or_sums_are_named() {
     let error = query().aggregate(windrow::query::sum("huge")).run().unwrap().next().unwrap().unwrap_err();
     assert!(error.to_string().starts_with("huge: a value does not fit 64 bits"), "{error}");
 }
+
+/// One row: the time `ts`, in a file of its own.
+fn one(ts: ArrayRef) -> (tempfile::TempDir, String) {
+    let batch = RecordBatch::try_from_iter([("ts", ts)]).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("one.parquet");
+    let mut writer = ArrowWriter::try_new(File::create(&path).unwrap(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    (dir, path.to_str().unwrap().to_owned())
+}
+
+#[test]
+fn the_unit_of_times_that_are_integers_is_said() {
+    for (value, unit, flag) in [
+        (1_700_000_000, "seconds", "epoch_s"),
+        (1_700_000_000_123, "milliseconds", "epoch_ms"),
+        (1_700_000_000_123_456, "microseconds", "epoch_us"),
+        (1_700_000_000_123_456_789, "nanoseconds", "epoch_ns"),
+    ] {
+        let (_dir, path) = one(Arc::new(Int64Array::from(vec![None, Some(value)])));
+        let ran = windrow(&["replay", &path, "--window", "1m"]).good();
+        let note = format!(
+            "numbers such as {value} in \"ts\" are taken for {unit} since 1970, by their size (--time-format {flag})"
+        );
+        assert!(ran.err.contains(&note), "{}", ran.err);
+        assert!(ran.out.contains("2023-11-14T22:13:00Z"));
+        let told = windrow(&["replay", &path, "--window", "1m", "--time-format", flag]).good();
+        assert!(!told.err.contains("taken for") && told.out == ran.out);
+    }
+    let (_dir, path) = one(Arc::new(TimestampMillisecondArray::from(vec![1_700_000_000_123])));
+    assert!(!windrow(&["replay", &path, "--window", "1m"]).good().err.contains("taken for"));
+}
+
+#[test]
+fn local_times_are_of_the_zone_and_instants_are_not() {
+    // 2024-07-01 and 2024-01-01, noon: summer and winter in New York.
+    let noons = [1_719_835_200_000_000, 1_704_110_400_000_000];
+    let local = TimestampMicrosecondArray::from(noons.to_vec());
+    let starts = |array: TimestampMicrosecondArray, more: &[&str]| {
+        let (_dir, path) = one(Arc::new(array));
+        let args = [&["replay", &path, "--window", "1h"], more].concat();
+        rows(&windrow(&args).good().out).iter().map(|row| row[0].clone()).collect::<Vec<_>>()
+    };
+    let zone = ["--timezone", "America/New_York"];
+    assert_eq!(starts(local.clone(), &[]), ["2024-01-01T12:00:00Z", "2024-07-01T12:00:00Z"]);
+    assert_eq!(starts(local.clone(), &zone), ["2024-01-01T17:00:00Z", "2024-07-01T16:00:00Z"]);
+    let instants = local.with_timezone("America/New_York");
+    assert_eq!(starts(instants.clone(), &[]), ["2024-01-01T12:00:00Z", "2024-07-01T12:00:00Z"]);
+    assert_eq!(starts(instants, &zone), ["2024-01-01T12:00:00Z", "2024-07-01T12:00:00Z"]);
+}

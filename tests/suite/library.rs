@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use windrow::ErrorKind;
-use windrow::query::{Aggregate, Engine, Query, Rows, Value, Window, avg, count, custom, max, sum};
+use windrow::query::{Aggregate, Engine, Query, Rows, Session, Value, Window, avg, count, custom, max, sum};
 
 /// A record of these tests: seconds, key, value.
 type Record = (i64, &'static str, Option<i64>);
@@ -193,6 +193,45 @@ fn an_aggregate_of_ones_own_slides_with_and_without_inverse() {
         let plain =
             query(&records, 999).key("key").window(window).naive(true).aggregate(custom("p", &["value"], Product));
         assert_eq!(answers(plain.run().unwrap(), |c, row| c.as_primitive::<Int64Type>().value(row)), products, "naive");
+    }
+}
+
+#[test]
+fn an_aggregate_of_ones_own_counts_sessions() {
+    let records = records(150);
+    let gap = 2;
+    let mut twin: BTreeMap<(i64, String), Vec<i64>> = BTreeMap::new();
+    for key in ["a", "b", "c"] {
+        let mut of_key: Vec<_> = records.iter().filter(|r| r.1 == key).collect();
+        of_key.sort_by_key(|r| r.0);
+        for session in of_key.chunk_by(|a, b| b.0 - a.0 <= gap) {
+            twin.insert((session[0].0, key.to_owned()), session.iter().filter_map(|r| r.2).collect());
+        }
+    }
+    assert!(twin.len() > 3 && twin.values().any(|v| v.len() > 3), "several sessions, some of several records");
+    for (threads, lateness) in [(1, None), (3, None), (2, Some(1_000_000_000))] {
+        let with = |aggregate| {
+            let session = Session::gap(gap * 1_000_000).unwrap();
+            let query = query(&records, 700).key("key").session(session).threads(threads).aggregate(aggregate);
+            let query = match lateness {
+                Some(lateness) => query.lateness(lateness),
+                None => query,
+            };
+            query.run().unwrap()
+        };
+        let got =
+            answers(with(custom("product", &["value"], Product)), |c, row| c.as_primitive::<Int64Type>().value(row));
+        let want = twin.iter().map(|(k, v)| (k.clone(), v.iter().fold(1, |p, v| p * factor(*v) % PRIME) as i64));
+        assert_eq!(got, want.collect());
+        let got = answers(with(custom("sorted", &["value"], Sorted)), |c, row| {
+            c.is_valid(row).then(|| c.as_string::<i32>().value(row).to_owned())
+        });
+        let want = twin.iter().map(|(k, v)| {
+            let mut sorted = v.clone();
+            sorted.sort_unstable();
+            (k.clone(), (!v.is_empty()).then(|| format!("{sorted:?}")))
+        });
+        assert_eq!(got, want.collect());
     }
 }
 

@@ -3,6 +3,7 @@
 mod detect;
 mod fields;
 mod text;
+mod unit;
 
 use super::plan::{Fields, Plan, Request, unknown};
 use super::text::is_text;
@@ -143,6 +144,12 @@ pub(crate) fn open(
                 let time = time_column(&plan, options, &schema)?;
                 plan.late_time = time.clone().filter(|_| keep_late);
                 let time = time.map(|name| (name, options.time_format()));
+                if let Some((name, format)) = &time
+                    && format.is_auto()
+                    && let Some(number) = file.first_integer(name)?
+                {
+                    notes.extend(unit::note(name, itoa::Buffer::new().format(number).as_bytes()));
+                }
                 let wanted = plan.columns.iter().map(|c| c.name.clone()).collect();
                 let reader = Box::new(ParquetReader::new(paths, file, time, wanted, read));
                 return Ok(Opened { plan, reader, inputs, notes });

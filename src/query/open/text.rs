@@ -1,6 +1,7 @@
 //! A text input bound to a plan: its fields and their types from the first records, its time, its decoder.
 
 use super::fields::TextFields;
+use super::unit;
 use super::{Format, TIME_FIELDS, no_time};
 use crate::format::access::AccessDecoder;
 use crate::format::csv::{CsvDecoder, Dialect, Layout};
@@ -10,7 +11,6 @@ use crate::format::pattern::{Pattern, PatternDecoder};
 use crate::format::{Decoder, Field, FieldType, TextBlock, TimeField, Wanted};
 use crate::query::Options;
 use crate::query::plan::{Fields, Plan, Request, similar, unknown};
-use crate::time::TimeFormat;
 use crate::{Error, Result};
 use arrow_array::cast::AsArray;
 use std::collections::HashSet;
@@ -106,7 +106,7 @@ impl Opened {
         if let (Some(time), Some(sample)) = (&time, sample)
             && time.format.is_auto()
         {
-            notes.extend(unit(&known, time, sample)?);
+            notes.extend(unit_note(&known, time, sample)?);
         }
         let mut must = Vec::new();
         for column in &plan.columns {
@@ -172,7 +172,7 @@ fn scan_time(fields: &TextFields, options: &Options) -> Result<Option<String>> {
 }
 
 /// What to say of a time that is a number: the unit is a guess.
-fn unit(known: &Known, time: &TimeField, sample: &TextBlock) -> Result<Option<String>> {
+fn unit_note(known: &Known, time: &TimeField, sample: &TextBlock) -> Result<Option<String>> {
     let mut head = sample.clone();
     let lines = memchr::memchr_iter(b'\n', sample.bytes()).nth(SAMPLE_RECORDS);
     head.end = lines.map_or(sample.end, |n| sample.start + n + 1);
@@ -180,18 +180,5 @@ fn unit(known: &Known, time: &TimeField, sample: &TextBlock) -> Result<Option<St
     let decoded = known.decoder(&Wanted { fields, ..Wanted::default() })?.decode(&head)?;
     let column = decoded.columns[0].as_binary_view();
     let mut values = column.iter().flatten().map(|v| json::display_token(v).trim_ascii());
-    let number = values.find_map(|v| Some((TimeFormat::of_number(v)?, String::from_utf8_lossy(v).into_owned())));
-    Ok(number.and_then(|(unit, value)| {
-        let (unit, name) = match unit {
-            TimeFormat::EpochSeconds => ("seconds", "epoch_s"),
-            TimeFormat::EpochMillis => ("milliseconds", "epoch_ms"),
-            TimeFormat::EpochMicros => ("microseconds", "epoch_us"),
-            TimeFormat::EpochNanos => ("nanoseconds", "epoch_ns"),
-            _ => return None,
-        };
-        Some(format!(
-            "time: numbers such as {value} in {:?} are taken for {unit} since 1970, by their size (--time-format {name})",
-            time.name
-        ))
-    }))
+    Ok(values.find_map(|v| unit::note(&time.name, v)))
 }
