@@ -144,6 +144,8 @@ struct Pane {
     first: Run,
     more: Vec<Run>,
     cells: usize,
+    /// A group may have several cells, to be folded from the left before any other part is.
+    repeats: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -233,7 +235,7 @@ impl<S: States> PaneStore<S> {
         let entry = self.panes.entry(pane).or_default();
         let start = log.ids.len();
         // Loading the slot map costs a look at each cell of the pane: worth it for a part that is not small against it.
-        if self.hot != Some(pane) && entry.is_within(last) && ids.len() * 4 >= entry.cells {
+        if self.hot != Some(pane) && entry.is_within(last) && !entry.repeats && ids.len() * 4 >= entry.cells {
             self.hot = Some(pane);
             self.epoch += 1;
             for run in entry.runs() {
@@ -257,6 +259,7 @@ impl<S: States> PaneStore<S> {
             }
         } else {
             self.cold += ids.len();
+            entry.repeats = true;
             log.ids.extend_from_slice(ids);
             self.positions.extend(start as u32..log.ids.len() as u32);
         }
@@ -423,9 +426,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// States that do not commute: the fold of `a` and `b` is `ab`.
+    /// States that tell in which order they were folded, and how: the fold of `a` and `b` is `(ab)`.
     #[derive(Debug, Default)]
     struct Texts(Vec<String>);
+
+    fn join(state: &mut String, text: &str) {
+        *state = if state.is_empty() { text.to_owned() } else { format!("({state}{text})") };
+    }
 
     impl States for Texts {
         fn empty(&self) -> Self {
@@ -435,7 +442,7 @@ mod tests {
         fn fold(&mut self, at: &[u32], source: &Self, range: Range<usize>) {
             for (at, text) in at.iter().zip(&source.0[range]) {
                 match self.0.get_mut(*at as usize) {
-                    Some(state) => state.push_str(text),
+                    Some(state) => join(state, text),
                     None => self.0.push(text.clone()),
                 }
             }
@@ -490,7 +497,7 @@ mod tests {
                     for (id, text) in ids.iter().zip(&texts.0) {
                         let cell = twin.entry((key, *id)).or_default();
                         cell.0 += 1;
-                        cell.1.push_str(text);
+                        join(&mut cell.1, text);
                     }
                     store.tidy();
                 }
@@ -552,7 +559,7 @@ mod tests {
                     for (id, text) in ids.iter().zip(&texts.0[from..]) {
                         let cell = twin.entry((*pane, *id)).or_default();
                         cell.0 += 1;
-                        cell.1.push_str(text);
+                        join(&mut cell.1, text);
                     }
                     from += ids.len();
                 }
