@@ -8,7 +8,7 @@ use super::words::{Bytes, Word, put, put_one};
 use std::ops::Range;
 
 /// A narrow integer and the wide one that holds what no longer fits.
-pub trait Narrow: Word + Default + std::fmt::Debug + Send + Sync + 'static {
+pub trait Narrow: Word + Default + PartialEq + std::fmt::Debug + Send + Sync + 'static {
     /// The wide type.
     type Wide: Word + Default + std::fmt::Debug + Send + Sync + std::ops::AddAssign + std::ops::SubAssign + 'static;
     /// The greatest magnitude the narrow type holds.
@@ -286,6 +286,14 @@ impl<N: Narrow> Integers<N> {
 
     /// Appends the cells `cells` to `out`.
     pub fn save(&self, cells: &[Range<usize>], out: &mut Vec<u8>) {
+        let first = cells.first().and_then(|range| range.clone().next());
+        if let (Some(first), Cells::Narrow(v)) = (first, &self.cells)
+            && cells.iter().all(|range| v[range.clone()].iter().all(|n| *n == v[first]))
+        {
+            put_one(2u8, out);
+            put_one(v[first], out);
+            return;
+        }
         put_one(matches!(self.cells, Cells::Wide(_)) as u8, out);
         for range in cells {
             match &self.cells {
@@ -295,11 +303,13 @@ impl<N: Narrow> Integers<N> {
         }
     }
 
-    /// The `count` cells that [`save`](Self::save) wrote, settled.
+    /// The `count` cells that [`save`](Self::save) wrote, settled. They may take more memory than bytes.
     pub fn load(count: usize, from: &mut Bytes<'_>) -> Option<Self> {
         let cells = match from.word::<u8>()? {
             0 => Cells::Narrow(from.words(count)?),
             1 => Cells::Wide(from.words(count)?),
+            // All alike.
+            2 => Cells::Narrow(vec![from.word()?; count]),
             _ => return None,
         };
         let mut loaded = Integers { cells, bound: 0 };

@@ -123,7 +123,7 @@ impl<K: KeyRows> Fold<K> {
         // With a lateness bound memory holds what is open, and the reference is not for much.
         let spills = context.lateness.is_none() && !plan.naive && context.budget.limit() < usize::MAX;
         let base = context.spill_dir.clone().filter(|_| spills);
-        let spill = base.map(|base| Spill::new(base, context.budget.clone(), context.threads));
+        let spill = base.map(|base| Spill::new(base, &plan, context.budget.clone(), context.threads));
         let round = match &spill {
             Some(spill) => {
                 let (blocks, task) = (spill.shares().blocks, reader.task_bytes().max(1));
@@ -135,6 +135,7 @@ impl<K: KeyRows> Fold<K> {
             None => round,
         };
         let short = spill.as_ref().is_some_and(Spill::is_short);
+        let fine = spill.as_ref().and_then(Spill::fine);
         let inputs = context.inputs.len().max(1);
         let mut firsts = vec![None; inputs];
         if context.lateness.is_some() {
@@ -149,7 +150,7 @@ impl<K: KeyRows> Fold<K> {
             pipeline: Pipeline::new(round),
             mapper: Mapper {
                 plan: plan.clone(),
-                partitioning: Partitioning::new(context.bits, context.threads, short),
+                partitioning: Partitioning::new(context.bits, context.threads, short, fine),
                 scratches: Mutex::default(),
             },
             joints: std::iter::repeat_with(Joint::default).take(inputs).collect(),
@@ -278,7 +279,7 @@ impl<K: KeyRows> Fold<K> {
             let partitions = std::mem::take(&mut self.partitions);
             let mut partitions = partitions;
             if let Some(spill) = &self.spill {
-                spill.relieve(&mut partitions)?;
+                spill.relieve(&mut partitions, self.tally.statistics.ledger.used)?;
             }
             if let Some(spill) = self.spill.take_if(|spill| spill.is_used()) {
                 self.waves = Some(Waves::new(self.plan.clone(), self.context.engine, spill, partitions)?);

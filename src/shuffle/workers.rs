@@ -26,17 +26,17 @@ impl Writers {
         self.0.iter().map(|writer| writer.lock().unwrap_or_else(PoisonError::into_inner).spilled()).sum()
     }
 
-    /// Writes what is still held, which would stand in the way of who reads, and ends the writing. Call it on the pool.
+    /// Ends the writing. What is still held is written before, or stays in memory. Call it on the pool.
     ///
     /// # Errors
     /// The disk's, with file and offset.
-    pub fn finish(self) -> Result<Reader> {
+    pub fn finish(self, stays: bool) -> Result<Reader> {
         let written: Vec<Written> = self
             .0
             .into_par_iter()
             .map(|writer| {
                 let mut writer = writer.into_inner().unwrap_or_else(PoisonError::into_inner);
-                if writer.held() > 0 {
+                if !stays && writer.held() > 0 {
                     writer.spill()?;
                 }
                 writer.finish()

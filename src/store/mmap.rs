@@ -1,8 +1,8 @@
 //! A part of a sealed, private file as memory. The only unsafe code of the store.
 //!
 //! The mapping covers one block and is gone with it: what is mapped counts as memory of the process, so a run that maps
-//! whole spill files would break the promise that its limit makes. Mapping and unmapping cost a few microseconds against
-//! the hundreds that unpacking a block takes.
+//! whole spill files would break the promise that its limit makes. Mapping and unmapping cost a few microseconds and
+//! interrupt every thread of the process, against the hundreds that unpacking a long block takes.
 //!
 //! The safe twin is [`super::disk::read_exact_at`] into a buffer, which the in-memory disk uses and tests compare with.
 

@@ -234,6 +234,9 @@ impl SegmentWriter {
     }
 }
 
+/// Shorter blocks are copied: to take a mapping away interrupts all threads.
+const MAP_FROM: u32 = if cfg!(test) { 256 } else { 256 << 10 };
+
 /// A segment to read.
 #[derive(Debug, Clone)]
 pub struct Segment {
@@ -281,13 +284,16 @@ impl Segment {
         &self.path
     }
 
-    /// Reads a block of [`entries`](Self::entries): its bytes are mapped where the disk can do that, checked, and unpacked.
+    /// Reads a block of [`entries`](Self::entries): its bytes are mapped where the disk can do that and that is
+    /// worth while, checked, and unpacked.
     ///
     /// # Errors
     /// The disk's, and whatever is wrong with the block, with file and offset.
     pub fn read(&self, entry: &Entry) -> Result<Block> {
         let unreadable = |e| failed(&self.path, "the spill file cannot be read").at_offset(entry.offset).because(e);
-        let block = match self.file.map(entry.offset, entry.length as usize).map_err(unreadable)? {
+        let long = entry.length >= MAP_FROM;
+        let mapped = if long { self.file.map(entry.offset, entry.length as usize) } else { Ok(None) };
+        let block = match mapped.map_err(unreadable)? {
             Some(mapped) => decode(&mapped),
             None => {
                 let mut bytes = vec![0; entry.length as usize];

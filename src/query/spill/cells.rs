@@ -6,22 +6,25 @@
 //! the result does not depend on what was spilled when, to the bit.
 //!
 //! ```text
-//! piece: keys (u32), the keys; segments (u32), each pane, first window (2 × i64), cells (u32);
-//!        1 if cells name their keys (u8), the key of each (u32); spans of sessions (2 × i64 each);
-//!        record counts; the states of each column
+//! piece: keys (u32), the keys
+//!        segments (u32), each pane, first window (2 × i64), cells (u32); 1 if cells name their keys (u8), the key of
+//!        each (u32); spans of sessions (2 × i64 each); record counts; the states of each column
 //! ```
+//!
+//! Its two lines travel as two columns: keys hardly pack, and trying is what packing costs.
 
-use crate::core::PaneKey;
 use crate::core::counts::Counts;
 use crate::core::session::Span;
 use crate::core::words::{Bytes, put, put_one};
 use crate::core::{GroupId, Log, Run};
+use crate::core::{PaneKey, States};
 use crate::metrics::Ledger;
 use crate::query::aggregates::Columns;
 use crate::query::keys::KeyRows;
 use crate::query::map::{Mapped, Segment};
 use crate::query::plan::Plan;
 use crate::query::reduce::Partition;
+use crate::store::column::{Column, ColumnRef, Slice, Values};
 use crate::{Error, ErrorKind, Result};
 use std::ops::Range;
 
@@ -39,9 +42,52 @@ struct Head<'a, K> {
     spans: &'a [Span],
 }
 
-fn save<K: KeyRows>(head: &Head<'_, K>, rows: &Counts, states: &Columns, cells: &[Range<usize>], out: &mut Vec<u8>) {
-    put_one(head.of.len() as u32, out);
-    head.keys.save(head.of.clone(), head.hashes, out);
+/// Pieces one behind the other.
+#[derive(Default)]
+pub(super) struct Pieces {
+    keys: Vec<u8>,
+    cells: Vec<u8>,
+    /// Where each piece ends in both.
+    ends: Vec<(usize, usize)>,
+}
+
+impl Pieces {
+    /// With room for all of `block`.
+    pub(super) fn of<K: KeyRows>(block: &Mapped<K>) -> Pieces {
+        let heads = 64 * block.partitions() + 24 * block.segments.len();
+        let cells = block.rows.bytes() + block.states.bytes() + block.cell_keys.as_ref().map_or(0, |of| 4 * of.len());
+        Pieces {
+            keys: Vec::with_capacity(block.keys.bytes() + heads),
+            cells: Vec::with_capacity(cells + heads),
+            ends: Vec::new(),
+        }
+    }
+
+    /// How many.
+    pub(super) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The columns in which they travel.
+    ///
+    /// # Errors
+    /// If they are longer than 4 GiB.
+    pub(super) fn into_columns(self) -> Result<Vec<Column>> {
+        let column = |data: Vec<u8>, end: fn(&(usize, usize)) -> usize| {
+            let all = std::iter::once(Ok(0)).chain(self.ends.iter().map(|ends| u32::try_from(end(ends))));
+            let offsets = all.collect::<Result<_, _>>().map_err(|_| {
+                Error::new(ErrorKind::Memory, "the state of one block is longer than 4 GiB; raise --memory")
+            })?;
+            Ok::<_, Error>(Column { values: Values::Bytes { offsets, data }, validity: None })
+        };
+        Ok(vec![column(self.keys, |ends| ends.0)?, column(self.cells, |ends| ends.1)?])
+    }
+}
+
+fn save<K: KeyRows>(head: &Head<'_, K>, rows: &Counts, states: &Columns, cells: &[Range<usize>], to: &mut Pieces) {
+    put_one(head.of.len() as u32, &mut to.keys);
+    head.keys.save(head.of.clone(), head.hashes, &mut to.keys);
+    let out = &mut to.cells;
     put_one(head.segments.len() as u32, out);
     for (pane, cells) in &head.segments {
         put(&[pane.pane, pane.from], out);
@@ -56,10 +102,11 @@ fn save<K: KeyRows>(head: &Head<'_, K>, rows: &Counts, states: &Columns, cells: 
     }
     rows.save(cells, out);
     states.save(cells, out);
+    to.ends.push((to.keys.len(), to.cells.len()));
 }
 
 /// Appends partition `p` of `block` to `out`; nothing if it has no part of it.
-pub(super) fn save_block<K: KeyRows>(plan: &Plan, block: &Mapped<K>, p: usize, out: &mut Vec<u8>) {
+pub(super) fn save_block<K: KeyRows>(plan: &Plan, block: &Mapped<K>, p: usize, out: &mut Pieces) {
     let keys = block.key_offsets[p] as usize..block.key_offsets[p + 1] as usize;
     let segments = &block.segments[block.segment_offsets[p] as usize..block.segment_offsets[p + 1] as usize];
     let (Some(first), Some(last)) = (segments.first(), segments.last()) else { return };
@@ -79,7 +126,7 @@ pub(super) fn save_block<K: KeyRows>(plan: &Plan, block: &Mapped<K>, p: usize, o
 /// Empties `partition` into pieces.
 pub(super) fn save_partition<K: KeyRows>(
     mut partition: Partition<K>,
-    mut each: impl FnMut(Vec<u8>) -> Result<()>,
+    mut each: impl FnMut(Pieces) -> Result<()>,
 ) -> Result<()> {
     let groups = &partition.groups;
     let key_bytes = groups.bytes() / groups.len().max(1);
@@ -107,7 +154,7 @@ pub(super) fn save_partition<K: KeyRows>(
             cell_keys: Some(cell_keys),
             spans,
         };
-        let mut out = Vec::new();
+        let mut out = Pieces::default();
         save(&head, &log.rows, &log.states, &cells, &mut out);
         each(out)
     };
@@ -141,18 +188,32 @@ pub(super) fn save_partition<K: KeyRows>(
     if pending.is_empty() { Ok(()) } else { piece(&logs[log], &pending, &[]) }
 }
 
-/// The block of one partition that `bytes` were saved from.
+/// The blocks of one partition that the pieces in `columns` were saved from.
 ///
 /// # Errors
-/// If they are not such a piece.
-pub(super) fn load<K: KeyRows>(plan: &Plan, bytes: &[u8]) -> Result<Mapped<K>> {
-    loaded(plan, Bytes(bytes)).ok_or_else(|| Error::new(ErrorKind::Io, "a spilled piece is not what was written"))
+/// If they are not pieces.
+pub(super) fn load<'a, K: KeyRows>(
+    plan: &'a Plan,
+    columns: &[ColumnRef<'a>],
+) -> Result<impl Iterator<Item = Result<Mapped<K>>> + use<'a, K>> {
+    let foreign = || Error::new(ErrorKind::Io, "a spilled piece is not what was written");
+    let [keys, cells] = columns else { return Err(foreign()) };
+    let (Slice::Bytes { offsets: keys, data: of_keys }, Slice::Bytes { offsets: cells, data: of_cells }) =
+        (keys.values, cells.values)
+    else {
+        return Err(foreign());
+    };
+    let part = |ends: &[u32], data: &'a [u8]| data.get(ends[0] as usize..ends[1] as usize);
+    Ok(keys.windows(2).zip(cells.windows(2)).map(move |(keys, cells)| {
+        let pieces = part(keys, of_keys).zip(part(cells, of_cells));
+        pieces.and_then(|(keys, cells)| loaded(plan, Bytes(keys), Bytes(cells))).ok_or_else(foreign)
+    }))
 }
 
-fn loaded<K: KeyRows>(plan: &Plan, mut from: Bytes<'_>) -> Option<Mapped<K>> {
-    let keys = from.word::<u32>()? as usize;
+fn loaded<K: KeyRows>(plan: &Plan, mut of_keys: Bytes<'_>, mut from: Bytes<'_>) -> Option<Mapped<K>> {
+    let keys = of_keys.word::<u32>()? as usize;
     let mut hashes = Vec::new();
-    let rows_of_keys = K::load(keys, &mut from, &mut hashes)?;
+    let rows_of_keys = K::load(keys, &mut of_keys, &mut hashes)?;
     let mut segments = Vec::new();
     let mut cells = 0usize;
     for _ in 0..from.word::<u32>()? {
@@ -177,7 +238,7 @@ fn loaded<K: KeyRows>(plan: &Plan, mut from: Bytes<'_>) -> Option<Mapped<K>> {
     let rows = Counts::load(cells, &mut from)?;
     let mut states = plan.columns();
     states.load(cells, &mut from)?;
-    from.0.is_empty().then(|| Mapped {
+    (of_keys.0.is_empty() && from.0.is_empty()).then(|| Mapped {
         keys: rows_of_keys,
         hashes,
         key_offsets: vec![0, keys as u32],
@@ -236,7 +297,8 @@ pub(super) fn pick<K: KeyRows>(plan: &Plan, block: &Mapped<K>, keep: impl Fn(u64
         cell_keys: Some(cell_keys),
         spans: &spans,
     };
-    let mut bytes = Vec::new();
-    save(&head, &block.rows, &block.states, &cells, &mut bytes);
-    load(plan, &bytes)
+    let mut piece = Pieces::default();
+    save(&head, &block.rows, &block.states, &cells, &mut piece);
+    loaded(plan, Bytes(&piece.keys), Bytes(&piece.cells))
+        .ok_or_else(|| Error::new(ErrorKind::Memory, "a part of a block is not what was picked"))
 }

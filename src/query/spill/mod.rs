@@ -1,11 +1,15 @@
 //! State beyond memory: partitions that do not fit leave as pieces through the shuffle and are worked later, some at a time.
 //!
-//! While the input is read, partitions share about a third of the memory; when they have outgrown it, those of the
+//! While the input is read, partitions share a third of the memory or more; when they have outgrown it, those of the
 //! greatest hashes are evicted: what they had folded is written down ([`cells`]), and from then on their part of every
 //! block is written instead of folded, as early as possible: where the block is mapped. After the last record they are
 //! read back, as many at a time as fit, in the order of their hashes, one that alone does not fit by further bits of them
 //! ([`waves`]). Each of these *waves* hands out rows in the order of the windows; with more than one window all waves but
 //! the last go through a file each, and are merged with it and with the partitions that stayed ([`merge`]).
+//!
+//! All are evicted where keys are too many for the caches and hardly repeat: to look each of them up in a table that is
+//! not in the cache takes longer than to bring all of one partition together first. Then pieces stay in memory as long
+//! as it is plenty.
 //!
 //! Invariant: pieces carry numbers that ascend with the input, so every cell is the same fold as in memory, and the rows
 //! that leave are the same to the bit, whatever the limit.
@@ -26,9 +30,9 @@ use super::reduce::Partition;
 use crate::memory::Budget;
 use crate::shuffle::{Options, Reader, Writers};
 use crate::store::block::Content;
-use crate::store::column::{Column, ColumnRef, Slice};
 use crate::store::spill_dir::SpillDir;
 use crate::{Error, ErrorKind, Result};
+use cells::Pieces;
 use rayon::prelude::*;
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -73,6 +77,8 @@ pub(crate) struct Spill {
     /// The share of blocks that wait.
     blocks: Budget,
     threads: usize,
+    /// There is one window: rows leave partition by partition, in no other order.
+    whole: bool,
     /// Made when it is needed.
     files: OnceLock<Files>,
     /// Partitions from this one on are written.
@@ -91,8 +97,14 @@ struct Files {
 /// Limits from this one on are no shortage.
 const SHORT: usize = 2 << 30;
 
-/// Keys of a partition whose table has outgrown the caches.
-const MANY_KEYS: usize = if cfg!(test) { 50 } else { 64 << 10 };
+/// Bytes that a written block of one partition should have at least.
+const PIECES_BYTES: usize = 16 << 10;
+
+/// Keys whose tables have outgrown the caches, whatever becomes of their rows.
+const MANY_KEYS: usize = if cfg!(test) { 100 } else { 2 << 20 };
+
+/// Keys of several windows that are not worth their tables while memory is short.
+const TOO_MANY_KEYS: usize = 4 * MANY_KEYS;
 
 /// Numbers of blocks within a task.
 const TASK_BITS: u32 = 20;
@@ -103,13 +115,14 @@ pub(crate) fn sequence(task: u64, block: u64) -> u64 {
 }
 
 impl Spill {
-    /// Below `base`, for a run of this budget. Nothing is created before it is needed.
-    pub(crate) fn new(base: PathBuf, budget: Budget, threads: usize) -> Spill {
+    /// Below `base`, for a run of `plan` within this budget. Nothing is created before it is needed.
+    pub(crate) fn new(base: PathBuf, plan: &Plan, budget: Budget, threads: usize) -> Spill {
         let shares = Shares::of(budget.limit());
         let (resident, partitions) = (AtomicUsize::new(usize::MAX), AtomicUsize::new(0));
         let folded = AtomicU64::new(0);
         let blocks = budget.share(shares.blocks);
-        Spill { base, budget, shares, blocks, threads, files: OnceLock::new(), resident, partitions, folded }
+        let whole = !plan.has_bounds();
+        Spill { base, budget, shares, blocks, threads, whole, files: OnceLock::new(), resident, partitions, folded }
     }
 
     /// Whether memory is so short that it is likely to be needed.
@@ -133,11 +146,23 @@ impl Spill {
             let dir = SpillDir::create(&self.base)?;
             // How many partitions there are is known with the first block.
             let options = Options::new(1 << MOST_PARTITION_BITS);
-            let options = options.spill(self.budget.clone(), self.shares.pieces / self.threads, dir.clone());
+            let options = options.spill(self.budget.clone(), self.held() / self.threads, dir.clone());
             let writers = Writers::new(&options, self.threads);
             let _ = self.files.set(Files { dir, options, writers });
         }
         self.files.get().ok_or_else(|| Error::new(ErrorKind::Io, "there are no spill files"))
+    }
+
+    /// The logarithm of how many partitions there should be where keys hardly repeat, if these are sorted out later: as
+    /// many as leave blocks of some length.
+    pub(crate) fn fine(&self) -> Option<u32> {
+        let blocks = self.held() / self.threads / PIECES_BYTES;
+        self.whole.then(|| blocks.max(1).ilog2().clamp(MOST_PARTITION_BITS - 3, MOST_PARTITION_BITS))
+    }
+
+    /// Bytes of pieces that stay in memory: if that is plenty, in place of the partitions they are pieces of.
+    fn held(&self) -> usize {
+        if self.whole && !self.is_short() { self.shares.state } else { self.shares.pieces }
     }
 
     /// Whether anything was or will be written.
@@ -175,25 +200,21 @@ impl Spill {
         if from >= to.min(block.partitions()) {
             return Ok(());
         }
-        let (mut ends, mut data) = (vec![0u32], Vec::new());
+        let mut pieces = Pieces::of(block);
         let files = self.files()?;
         self.partitions.fetch_max(block.partitions(), Ordering::Relaxed);
         let mut offsets = vec![0u32; files.options.partitions as usize + 1];
         for p in 0..block.partitions() {
             if (from..to).contains(&p) {
-                let before = data.len();
-                cells::save_block(plan, block, p, &mut data);
-                if data.len() > before {
-                    ends.push(u32::try_from(data.len()).map_err(|_| too_long())?);
-                }
+                cells::save_block(plan, block, p, &mut pieces);
             }
-            offsets[p + 1] = ends.len() as u32 - 1;
+            offsets[p + 1] = pieces.len() as u32;
         }
-        offsets[block.partitions() + 1..].fill(ends.len() as u32 - 1);
-        if ends.len() == 1 {
+        offsets[block.partitions() + 1..].fill(pieces.len() as u32);
+        if pieces.len() == 0 {
             return Ok(());
         }
-        files.writers.own().push_grouped(Content::Partials, sequence, offsets, vec![column(&ends, &data)])
+        files.writers.own().push_grouped(Content::Partials, sequence, offsets, pieces.into_columns()?)
     }
 
     /// Takes note of the number of a block that was folded.
@@ -202,13 +223,17 @@ impl Spill {
     }
 
     /// Evicts as many of `partitions` as it takes for the others to fit, and those that are to be written anyway.
+    /// `records` were folded into them so far.
     ///
     /// # Errors
     /// Those of the disk.
-    pub(crate) fn relieve<K: KeyRows>(&self, partitions: &mut Vec<Partition<K>>) -> Result<()> {
+    pub(crate) fn relieve<K: KeyRows>(&self, partitions: &mut Vec<Partition<K>>, records: u64) -> Result<()> {
         let mut used: usize = partitions.iter().map(Partition::bytes).sum();
-        // Keys that miss the cache one by one are better sorted out later.
-        let many = self.is_short() && partitions.iter().any(|partition| partition.groups.len() > MANY_KEYS);
+        // Keys that miss the cache one by one and hardly repeat are better sorted out later, and together.
+        let keys: usize = partitions.iter().map(|partition| partition.groups.len()).sum();
+        let hardly_repeat = self.whole && records < 3 * keys as u64;
+        let many =
+            hardly_repeat && (keys > MANY_KEYS || used > self.shares.state) || self.is_short() && keys > TOO_MANY_KEYS;
         if used <= self.shares.state && !many && self.resident() >= partitions.len() {
             return Ok(());
         }
@@ -228,14 +253,16 @@ impl Spill {
         evicted
             .into_par_iter()
             .with_max_len(1)
-            .try_for_each(|(p, partition)| cells::save_partition(partition, |piece| files.push(p, sequence, &piece)))
+            .try_for_each(|(p, partition)| cells::save_partition(partition, |piece| files.push(p, sequence, piece)))
     }
 
     /// The last record is in: the pieces, the folder, and the number of partitions.
     fn finish(self) -> Result<(Reader, SpillDir, usize)> {
         self.files()?;
-        let Some(Files { dir, writers, .. }) = self.files.into_inner() else { return Err(too_long()) };
-        Ok((writers.finish()?, dir, self.partitions.into_inner()))
+        let stays = self.held() > self.shares.pieces;
+        let none = || Error::new(ErrorKind::Io, "there are no spill files");
+        let Files { dir, writers, .. } = self.files.into_inner().ok_or_else(none)?;
+        Ok((writers.finish(stays)?, dir, self.partitions.into_inner()))
     }
 
     /// Bytes in the files so far.
@@ -245,18 +272,9 @@ impl Spill {
 }
 
 impl Files {
-    fn push(&self, p: usize, sequence: u64, piece: &[u8]) -> Result<()> {
-        let end = u32::try_from(piece.len()).map_err(|_| too_long())?;
+    fn push(&self, p: usize, sequence: u64, piece: Pieces) -> Result<()> {
         let mut offsets = vec![0u32; self.options.partitions as usize + 1];
         offsets[p + 1..].fill(1);
-        self.writers.own().push_grouped(Content::Partials, sequence, offsets, vec![column(&[0, end], piece)])
+        self.writers.own().push_grouped(Content::Partials, sequence, offsets, piece.into_columns()?)
     }
-}
-
-fn column(ends: &[u32], data: &[u8]) -> Column {
-    ColumnRef::new(Slice::Bytes { offsets: ends, data }).to_column()
-}
-
-fn too_long() -> Error {
-    Error::new(ErrorKind::Memory, "the state of one block and partition is longer than 4 GiB; raise --memory")
 }

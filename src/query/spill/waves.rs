@@ -14,12 +14,12 @@ use crate::query::plan::Plan;
 use crate::query::reduce::Partition;
 use crate::query::session::Emission;
 use crate::shuffle::Reader;
-use crate::store::column::Slice;
 use crate::store::spill_dir::SpillDir;
 use crate::{Error, ErrorKind, Result};
 use arrow_array::RecordBatch;
 use rayon::prelude::*;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A partition is cut by at most so many further bits of its hashes.
 const MOST_BITS: u32 = 16;
@@ -60,14 +60,23 @@ pub(crate) struct Waves<K: KeyRows> {
     windows: u64,
     handed_out: u64,
     row_bytes: u64,
+    /// The most keys of a partition so far.
+    keys: AtomicUsize,
 }
 
 enum State {
-    /// Waves hand out their rows one after the other: there is one window only.
+    /// Partitions hand out their rows one after the other: there is one window only. First those that were never evicted.
     Direct(Option<Emission>),
     /// Waves are still to be written.
     Writing,
     Merging(Merge),
+}
+
+/// All rows of one partition.
+struct Finished {
+    batches: Vec<RecordBatch>,
+    keys: u64,
+    windows: u64,
 }
 
 impl<K: KeyRows> Waves<K> {
@@ -96,6 +105,7 @@ impl<K: KeyRows> Waves<K> {
             windows: 0,
             handed_out: 0,
             row_bytes: 0,
+            keys: AtomicUsize::new(0),
         })
     }
 
@@ -125,10 +135,20 @@ impl<K: KeyRows> Waves<K> {
                         }
                         (self.windows, self.handed_out) = of.windows();
                     }
-                    // The wave before must be gone first.
                     *emission = None;
-                    let Some(next) = self.next_wave()? else { return Ok(None) };
-                    self.state = State::Direct(Some(next));
+                    if let Some(resident) = self.resident.take() {
+                        self.state = State::Direct(Some(self.emission(resident)?));
+                        continue;
+                    }
+                    let Some(finished) = self.next_wave(|of, width| of.try_rows(width))? else { return Ok(None) };
+                    let mut batches = Vec::new();
+                    for one in finished {
+                        self.live_keys += one.keys;
+                        self.windows = self.windows.max(one.windows);
+                        batches.extend(one.batches);
+                    }
+                    self.handed_out = self.windows;
+                    return Ok(Some(batches));
                 }
                 State::Writing => self.write()?,
                 State::Merging(merge) => {
@@ -145,7 +165,8 @@ impl<K: KeyRows> Waves<K> {
         let resident = self.resident.take();
         let mut files = Vec::new();
         let mut last = None;
-        while let Some(mut wave) = self.next_wave()? {
+        while let Some(mut wave) = self.next_wave(|of, width| of.try_wave(width))? {
+            self.live_keys += wave.live_keys();
             self.windows = self.windows.max(wave.windows().0);
             if self.at.partition == self.partitions {
                 last = Some(wave);
@@ -173,21 +194,21 @@ impl<K: KeyRows> Waves<K> {
         Ok(wave)
     }
 
-    /// The next wave, ready to hand out its rows.
-    fn next_wave(&mut self) -> Result<Option<Emission>> {
-        if let Some(resident) = self.resident.take() {
-            return self.emission(resident).map(Some);
-        }
+    /// What `make` comes to for as many of the next partitions as fit, with the bytes that it took.
+    fn next_wave<T>(&mut self, make: impl Fn(&Self, usize) -> Result<(T, usize)>) -> Result<Option<T>> {
         while self.at.partition < self.partitions {
-            let width = if self.at.bits > 0 { 1 } else { self.width.min(self.partitions - self.at.partition) };
-            match self.try_wave(width) {
+            let mut width = if self.at.bits > 0 { 1 } else { self.width.min(self.partitions - self.at.partition) };
+            if !self.plan.has_bounds() {
+                // Few enough that their rows leave while they are in the cache.
+                width = width.min(4 * rayon::current_num_threads());
+            }
+            match make(self, width) {
                 Ok((wave, bytes)) => {
                     self.advance(width);
                     if self.at.bits == 0 && bytes > 0 {
                         let fit = width as f64 * self.shares.wave as f64 / bytes as f64;
                         self.width = ((fit * 0.9) as usize).clamp(1, if cfg!(test) { 1 } else { self.partitions });
                     }
-                    self.live_keys += wave.live_keys();
                     return Ok(Some(wave));
                 }
                 Err(error) if error.kind() != ErrorKind::Memory => return Err(error),
@@ -223,43 +244,64 @@ impl<K: KeyRows> Waves<K> {
             .map(|p| self.restore(p, &budget))
             .collect::<Result<_>>()?;
         // What hands out the rows takes some more.
-        let mut bytes = budget.peak() / 3 * 4;
-        if !self.plan.has_bounds() {
-            // Its rows leave all at once, and those of the wave before may still be written.
-            bytes *= 2;
-        }
-        if bytes > self.shares.wave {
-            return Err(Error::new(
-                ErrorKind::Memory,
-                "the memory limit is too small for the state of one key and its windows; raise --memory",
-            ));
-        }
+        let bytes = self.fits(budget.peak() / 3 * 4)?;
         let wave = Emission::new(self.plan.clone(), self.engine, partitions)?;
         Ok((wave, bytes))
+    }
+
+    /// Reads back what is next, partition by partition, and lets each hand out all of its rows. Returns its bytes, too.
+    fn try_rows(&self, width: usize) -> Result<(Vec<Finished>, usize)> {
+        let budget = Budget::new(self.shares.wave);
+        let finished: Vec<Finished> = (self.at.partition..self.at.partition + width)
+            .into_par_iter()
+            .with_max_len(1)
+            .map(|p| {
+                let partition = self.restore(p, &budget)?;
+                let mut emission = Emission::new(self.plan.clone(), self.engine, vec![partition])?;
+                let mut batches = Vec::new();
+                while let Some(block) = emission.next_block()? {
+                    batches.extend(block);
+                }
+                Ok(Finished { keys: emission.live_keys(), windows: emission.windows().0, batches })
+            })
+            .collect::<Result<_>>()?;
+        // The rows of the wave before may still be written.
+        let rows: usize = finished.iter().flat_map(|one| &one.batches).map(RecordBatch::get_array_memory_size).sum();
+        let bytes = self.fits(budget.peak() / 3 * 4 + 2 * rows)?;
+        Ok((finished, bytes))
+    }
+
+    fn fits(&self, bytes: usize) -> Result<usize> {
+        if bytes <= self.shares.wave {
+            return Ok(bytes);
+        }
+        Err(Error::new(
+            ErrorKind::Memory,
+            "the memory limit is too small for the state of one key and its windows; raise --memory",
+        ))
     }
 
     fn restore(&self, p: usize, budget: &Budget) -> Result<Partition<K>> {
         let Place { bits, part, .. } = self.at;
         let mut partition = Partition::new(&self.plan, budget.lease("the keys and panes of a partition"));
-        let foreign = || Error::new(ErrorKind::Io, "a spilled piece is not what was written");
+        if bits == 0 {
+            // Partitions are alike: hashes are spread evenly.
+            partition.groups.reserve(self.keys.load(Ordering::Relaxed));
+        }
         let shift = self.bits;
         let keep = |hash: u64| (hash << shift >> (64 - bits)) == part;
         for chunk in self.pieces.partition(p as u32) {
             let chunk = chunk?;
-            let columns = chunk.columns();
-            let Some(Slice::Bytes { offsets, data }) = columns.first().map(|c| c.values) else {
-                return Err(foreign());
-            };
-            for ends in offsets.windows(2) {
-                let piece = data.get(ends[0] as usize..ends[1] as usize).ok_or_else(foreign)?;
-                let mut block = load::<K>(&self.plan, piece)?;
+            for block in load::<K>(&self.plan, &chunk.columns())? {
+                let mut block = block?;
                 if bits > 0 {
                     block = pick(&self.plan, &block, keep)?;
                 }
                 partition.take(&self.plan, 0, 0, &block)?;
-                partition.lease()?;
             }
+            partition.lease()?;
         }
+        self.keys.fetch_max(partition.groups.len(), Ordering::Relaxed);
         Ok(partition)
     }
 }
