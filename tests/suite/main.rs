@@ -5,7 +5,7 @@
 //! `parse` the parsed records, `survive` what must not bring a run down, `columnar` Parquet and record batches, `library`
 //! the public API, `lateness` bounds, `aggregates` what the property of the engines leaves out, `faces` both faces on
 //! the same records, `shuffle` the partitioning of files, `spill` memory
-//! limits; `dstream`, `shared` and `lines` run cases and real logs where `WINDROW_SHARED` names them;
+//! limits, `record` the README's tables; `dstream`, `shared` and `lines` run cases and real logs where `WINDROW_SHARED` names them;
 //! `layering` holds the house in order.
 
 mod aggregates;
@@ -22,6 +22,7 @@ mod layering;
 mod library;
 mod lines;
 mod parse;
+mod record;
 mod run;
 mod semantics;
 mod sessions;

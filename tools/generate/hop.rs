@@ -3,7 +3,7 @@
 //!
 //! A chunk of [`CHUNK`] rows is one row group and one random stream, so chunks are made in parallel.
 
-use crate::expect::Expect;
+use crate::expect::{Expect, Extra, text_key};
 use crate::random::{Random, Weighted, mix};
 use crate::{Failure, Options, START_MICROS};
 use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
@@ -29,7 +29,7 @@ const DISPLACEMENT: f64 = 60e6;
 pub struct Variant {
     pub name: &'static str,
     pub rows: usize,
-    keys: usize,
+    pub keys: usize,
     /// Zipf's exponent, or `None` for uniform keys.
     zipf: Option<f64>,
     shape: Shape,
@@ -134,17 +134,20 @@ pub fn run(variant: Variant, options: &Options) -> Result<Option<String>, Failur
         }
         records
     };
-    let mut expect = options.expect.map(|(length, slide)| Expect::new(length, slide, variant.keys));
+    let names = Names::new(variant);
+    let mut expect = options.expect.map(|(length, slide)| {
+        let numbers = (0..variant.keys as u64).map(|key| names.number(key, variant.shape));
+        Expect::new(length, slide, numbers.collect(), false)
+    });
     let mut note = |records: &Records| {
         if let Some(expect) = &mut expect {
             for ((time, key), value) in records.times.iter().zip(&records.keys).zip(&records.values) {
-                expect.add(*time, *key as usize, *value);
+                expect.add(*time, *key as usize, *value, Extra::default());
             }
         }
     };
     let file = File::create(&options.output).map_err(|e| options.failed(&e))?;
     let file = BufWriter::with_capacity(1 << 20, file);
-    let names = Names::new(variant);
     let properties = WriterProperties::builder()
         .set_compression(Compression::SNAPPY)
         .set_max_row_group_row_count(Some(CHUNK))
@@ -181,7 +184,7 @@ pub fn run(variant: Variant, options: &Options) -> Result<Option<String>, Failur
         }
     }
     writer.close()?;
-    Ok(expect.map(|expect| expect.line()))
+    Ok(expect.map(|expect| expect.finish().json()))
 }
 
 /// The order in which records arrive that are each up to [`DISPLACEMENT`] late.
@@ -207,6 +210,15 @@ impl Names {
             _ => Vec::new(),
         };
         Names { texts }
+    }
+
+    /// The number of a key in checksums.
+    fn number(&self, key: u64, shape: Shape) -> u64 {
+        match shape {
+            Shape::Text => text_key(self.texts[key as usize].as_bytes()),
+            Shape::Spread => mix(key),
+            _ => key,
+        }
     }
 
     fn batch(&self, records: &Records, shape: Shape) -> Result<RecordBatch, Failure> {

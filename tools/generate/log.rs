@@ -1,11 +1,11 @@
-//! A day of web server records, in order, one second resolution, diurnal: as a combined access log or as NDJSON.
+//! A day of web server records, in order, one second resolution, diurnal: as a combined access log, as NDJSON or as CSV.
 //!
 //! 2,000 paths zipf(1.0), 50,000 addresses zipf(1.05), 60 user agents zipf(1.2), 400 referers of which two fifths are
-//! `-`; 8 % of the records are 304 and have no bytes. Both formats hold the same records.
+//! `-`; 8 % of the records are 304 and have no bytes. All formats hold the same records.
 //!
 //! A chunk of [`CHUNK`] lines is one random stream; chunks are printed in parallel and written in order.
 
-use crate::expect::Expect;
+use crate::expect::{Expect, Extra, text_key};
 use crate::random::{Random, Weighted};
 use crate::{Failure, Options, START_MICROS};
 use rayon::prelude::*;
@@ -30,6 +30,7 @@ const REFERERS: usize = 400;
 pub enum Style {
     Combined,
     Ndjson,
+    Csv,
 }
 
 const METHODS: [(&str, f64); 4] = [("GET", 0.86), ("POST", 0.10), ("PUT", 0.03), ("DELETE", 0.01)];
@@ -100,7 +101,12 @@ pub fn run(style: Style, options: &Options) -> Result<Option<String>, Failure> {
     } else {
         Box::new(File::create(&options.output).map_err(|e| options.failed(&e))?)
     };
-    let mut expect = options.expect.map(|(length, slide)| Expect::new(length, slide, PATHS));
+    let mut expect = options.expect.map(|(length, slide)| {
+        Expect::new(length, slide, world.paths.iter().map(|path| text_key(path.as_bytes())).collect(), true)
+    });
+    if style == Style::Csv {
+        out.write_all(b"ts,ip,method,path,status,bytes,latency_ms,user_agent\n").map_err(|e| options.failed(&e))?;
+    }
     let chunks: Vec<usize> = (0..lines.div_ceil(CHUNK)).collect();
     let mut buffers: Vec<Vec<u8>> = vec![Vec::new(); 4 * rayon::current_num_threads()];
     for some in chunks.chunks(buffers.len()) {
@@ -109,6 +115,7 @@ pub fn run(style: Style, options: &Options) -> Result<Option<String>, Failure> {
             world.records(*chunk, |record| match style {
                 Style::Combined => world.combined(&record, buffer),
                 Style::Ndjson => world.ndjson(&record, buffer),
+                Style::Csv => world.csv(&record, buffer),
             });
         });
         for buffer in &buffers[..some.len()] {
@@ -120,11 +127,13 @@ pub fn run(style: Style, options: &Options) -> Result<Option<String>, Failure> {
         for chunk in chunks {
             world.records(chunk, |record| {
                 let time = START_MICROS + record.second as i64 * 1_000_000;
-                expect.add(time, record.path, record.bytes as f64);
+                let error = STATUSES[record.status].0.starts_with('5');
+                let extra = Extra { error, latency: record.latency as f64 / 1000.0 };
+                expect.add(time, record.path, record.bytes as f64, extra);
             });
         }
     }
-    Ok(expect.map(|expect| expect.line()))
+    Ok(expect.map(|expect| expect.finish().json()))
 }
 
 impl World {
@@ -250,6 +259,26 @@ impl World {
         put(out, ",\"user_agent\":\"");
         put(out, &self.agents[record.agent]);
         put(out, "\"}\n");
+    }
+
+    fn csv(&self, record: &Record, out: &mut Vec<u8>) {
+        put(out, "2024-01-01T");
+        clock(out, record.second);
+        put(out, "Z,");
+        put(out, &self.addresses[record.address]);
+        put(out, ",");
+        put(out, METHODS[record.method].0);
+        put(out, ",");
+        put(out, &self.paths[record.path]);
+        put(out, ",");
+        put(out, STATUSES[record.status].0);
+        put(out, ",");
+        number(out, record.bytes);
+        put(out, ",");
+        put(out, zmij::Buffer::new().format(record.latency as f64 / 1000.0));
+        put(out, ",\"");
+        put(out, &self.agents[record.agent]);
+        put(out, "\"\n");
     }
 }
 

@@ -1,15 +1,16 @@
 //! `generate`: the data of benchmarks and of the peer workloads' shapes, the same bytes every time.
 //!
-//! `cargo run --release --example generate` shows its usage. Peer figures are taken on the data of `workloads.py`;
-//! this tool makes data of the same shape without Python, and the variants that the peers do not have. A record
+//! `cargo run --release --example generate` shows its usage; `tools/bench` calls it. A record
 //! depends on its number and the seed only, never on the number of threads. (Log-normal values go through the C
 //! library's `ln`, `exp` and `sin`: another library may give another last bit.)
 
 mod expect;
+mod groups;
 mod hop;
 mod log;
 mod random;
 mod rows;
+mod rows_hash;
 
 use std::error::Error;
 use std::time::Instant;
@@ -26,18 +27,23 @@ generate: deterministic data for windrow's benchmarks
 usage:
   generate log    [OPTIONS] -o FILE     combined access log of one day; 5,000,000 lines
   generate ndjson [OPTIONS] -o FILE     the same records as NDJSON
+  generate csv    [OPTIONS] -o FILE     the same records as CSV
   generate hop --variant V [OPTIONS] -o FILE.parquet
                                         columns ts, key, value of one hour
   generate rows   [OPTIONS] -o FILE.parquet
                                         columns key, value, payload: 30,000,000 rows of 100 bytes
+  generate groups [OPTIONS] -o FILE.parquet
+                                        columns key, value: 100,000,000 rows of 50,000,000 keys
 
 options:
-  -o, --output FILE       where to; `-` is standard output (log and ndjson)
+  -o, --output FILE       where to; `-` is standard output (log, ndjson and csv)
   --lines N, --rows N     how many records; default: the full size
   --scale X               the full size times X
   --seed N                another data set of the same shape (default 20240101)
-  --expect WINDOW SLIDE   seconds; print the exact size and sums of the sliding result
-                          by key (log: by path, sums of bytes) to standard output
+  --keys N                another number of keys (hop)
+  --expect WINDOW SLIDE   seconds, one a multiple of the other; print the exact size and
+                          checksum of the sliding result by key (logs: by path, sums of
+                          bytes) to standard output; rows and groups always print theirs
 
 variants of hop:
 ";
@@ -48,6 +54,7 @@ pub struct Options {
     rows: Option<usize>,
     scale: f64,
     seed: u64,
+    keys: Option<usize>,
     /// Length and slide, microseconds.
     expect: Option<(i64, i64)>,
     variant: Option<String>,
@@ -55,8 +62,15 @@ pub struct Options {
 
 impl Options {
     fn parse(args: &[String]) -> Result<Self, Failure> {
-        let mut options =
-            Options { output: String::new(), rows: None, scale: 1.0, seed: 20_240_101, expect: None, variant: None };
+        let mut options = Options {
+            output: String::new(),
+            rows: None,
+            scale: 1.0,
+            seed: 20_240_101,
+            keys: None,
+            expect: None,
+            variant: None,
+        };
         let mut args = args.iter();
         while let Some(name) = args.next() {
             let mut value = || args.next().ok_or_else(|| format!("{name} needs a value"));
@@ -64,13 +78,16 @@ impl Options {
                 "-o" | "--output" => options.output = value()?.clone(),
                 "--lines" | "--rows" => options.rows = Some(number(name, &value()?.replace('_', ""))?),
                 "--scale" => options.scale = number(name, value()?)?,
+                "--keys" => options.keys = Some(number::<usize>(name, &value()?.replace('_', ""))?.clamp(1, 1 << 31)),
                 "--seed" => options.seed = number(name, value()?)?,
                 "--variant" => options.variant = Some(value()?.clone()),
                 "--expect" => {
                     let (length, slide): (f64, f64) = (number(name, value()?)?, number(name, value()?)?);
                     let (length, slide) = ((length * 1e6) as i64, (slide * 1e6) as i64);
-                    if length < 1 || slide < 1 {
-                        return Err("--expect takes a window and a slide in seconds, both above 0".into());
+                    if length < 1 || slide < 1 || length % slide != 0 {
+                        return Err(
+                            "--expect takes a window and a slide in seconds, the first a multiple of the second".into(),
+                        );
                     }
                     options.expect = Some((length, slide));
                 }
@@ -115,19 +132,22 @@ fn run(command: &str, args: &[String]) -> Result<(), Failure> {
     let expected = match command {
         "log" => log::run(log::Style::Combined, &options)?,
         "ndjson" => log::run(log::Style::Ndjson, &options)?,
+        "csv" => log::run(log::Style::Csv, &options)?,
         "hop" => {
             let names = || hop::VARIANTS.map(|variant| variant.name).join(", ");
             let name = options.variant.as_deref().unwrap_or_default();
             let known = hop::VARIANTS.into_iter().find(|variant| variant.name == name);
-            let variant = known.ok_or_else(|| format!("--variant takes one of {}", names()))?;
+            let mut variant = known.ok_or_else(|| format!("--variant takes one of {}", names()))?;
+            variant.keys = options.keys.unwrap_or(variant.keys);
             if options.output == "-" {
                 return Err("Parquet needs a file: -o FILE.parquet".into());
             }
             hop::run(variant, &options)?
         }
         "rows" => rows::run(&options)?,
+        "groups" => groups::run(&options)?,
         other => {
-            return Err(format!("unknown command {other:?}; known are log, ndjson, hop, rows").into());
+            return Err(format!("unknown command {other:?}; known are log, ndjson, csv, hop, rows, groups").into());
         }
     };
     if let Some(expected) = expected {
