@@ -194,8 +194,8 @@ impl Repartition {
     /// Those of the input and of `sink`; [`crate::ErrorKind::Memory`] if the limit is too small; the disk's, with the spill file
     /// and the offset in it.
     pub fn run(&mut self, sink: &dyn Parts) -> Result<()> {
-        // Two rounds of tasks are in memory at most.
-        let in_flight = self.reader.task_bytes().saturating_mul(2 * self.round());
+        // Two rounds of tasks are in memory at most, and those that are being decoded.
+        let in_flight = self.reader.task_bytes().saturating_mul(2 * self.round() + self.threads());
         let open = sink.open_bytes().saturating_mul(self.parts as usize);
         let fits = in_flight.saturating_add(open) <= self.budget.limit();
         let pool = self.pool.clone();

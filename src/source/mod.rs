@@ -153,5 +153,7 @@ pub(crate) struct ReadOptions {
     pub(crate) max_record: usize,
     pub(crate) keep_bad: bool,
     pub(crate) keep_late: bool,
+    /// Tasks that would take more memory than this are cut, where that is possible.
+    pub(crate) task_bytes: usize,
     pub(crate) progress: Arc<Progress>,
 }

@@ -1,4 +1,4 @@
-//! Parquet files as tasks: one per row group, only the wanted columns decoded.
+//! Parquet files as tasks: row groups, or parts of them where memory is short, only the wanted columns decoded.
 //!
 //! A row group need not end where a block of 65,536 rows does. What it holds of a block that it shares is handed over
 //! as a head or tail, and the driver puts the parts together; nothing is decoded twice.
@@ -132,6 +132,12 @@ impl ParquetFile {
         Ok(numbers.as_primitive::<Int64Type>().iter().flatten().next())
     }
 
+    /// How many rows of a group take about `bytes` once they are decoded.
+    fn rows_within(&self, group: usize, bytes: usize) -> usize {
+        let all = self.metadata.metadata().row_group(group).total_byte_size().max(1) as u128;
+        usize::try_from(self.rows(group) as u128 * bytes as u128 / all).unwrap_or(usize::MAX)
+    }
+
     fn rows(&self, group: usize) -> usize {
         self.metadata.metadata().row_group(group).num_rows().max(0) as usize
     }
@@ -178,9 +184,20 @@ pub(crate) struct ParquetReader {
     time: Option<(String, TimeFormat)>,
     wanted: Vec<String>,
     options: ReadOptions,
-    current: Option<(ParquetFile, Arc<Projection>, usize, usize)>,
+    current: Option<Current>,
     schema: SchemaRef,
     largest: usize,
+}
+
+/// The file that is being read.
+struct Current {
+    file: ParquetFile,
+    projection: Arc<Projection>,
+    group: usize,
+    /// Rows of the group that tasks were made of.
+    taken: usize,
+    /// Rows of the file that tasks were made of.
+    row: usize,
 }
 
 /// The wanted columns of one file.
@@ -252,13 +269,13 @@ impl Reader for ParquetReader {
 
     /// What the largest row group of the first file takes, and what is read of it at once.
     fn task_bytes(&self) -> usize {
-        self.largest
+        self.largest.min(self.options.task_bytes)
     }
 
     fn tasks(&mut self, most: usize) -> Result<Vec<Box<dyn Task>>> {
         let mut tasks: Vec<Box<dyn Task>> = Vec::new();
         while tasks.len() < most {
-            let Some((file, projection, group, first_row)) = &mut self.current else {
+            let Some(Current { file, projection, group, taken, row }) = &mut self.current else {
                 let Some(path) = self.inputs.get(self.next_input) else { break };
                 let file = match self.opened.take() {
                     Some(file) => file,
@@ -266,25 +283,34 @@ impl Reader for ParquetReader {
                 };
                 self.next_input += 1;
                 let projection = Arc::new(self.project(&file)?);
-                self.current = Some((file, projection, 0, 0));
+                self.current = Some(Current { file, projection, group: 0, taken: 0, row: 0 });
                 continue;
             };
             if *group == file.metadata.metadata().num_row_groups() {
                 self.current = None;
                 continue;
             }
-            let rows = file.rows(*group);
+            let left = file.rows(*group) - *taken;
+            // Whole blocks, but at the end of the group.
+            let fit = file.rows_within(*group, self.options.task_bytes) / BLOCK_ROWS;
+            let cut = (*row / BLOCK_ROWS).saturating_add(fit.max(1)).saturating_mul(BLOCK_ROWS);
+            let rows = left.min(cut - *row);
             tasks.push(Box::new(RowGroup {
                 input: self.first_input + self.next_input - 1,
                 file: file.clone(),
                 projection: projection.clone(),
                 group: *group,
-                first_row: *first_row,
-                last: *group + 1 == file.metadata.metadata().num_row_groups(),
+                from: *taken,
+                rows,
+                first_row: *row,
+                last: rows == left && *group + 1 == file.metadata.metadata().num_row_groups(),
                 options: self.options.clone(),
             }));
-            *first_row += rows;
-            *group += 1;
+            *row += rows;
+            *taken += rows;
+            if rows == left {
+                (*group, *taken) = (*group + 1, 0);
+            }
         }
         Ok(tasks)
     }
@@ -321,7 +347,9 @@ impl Reader for ParquetReader {
             return Ok(None);
         }
         let options = self.options.clone();
-        RowGroup { input: 0, file, projection, group: 0, first_row: 0, last: false, options }.first_time()
+        let rows = file.rows(0);
+        RowGroup { input: 0, file, projection, group: 0, from: 0, rows, first_row: 0, last: false, options }
+            .first_time()
     }
 }
 
@@ -331,7 +359,10 @@ struct RowGroup {
     file: ParquetFile,
     projection: Arc<Projection>,
     group: usize,
-    /// Rows of the file before this group.
+    /// Rows of the group that are left out before those of the task.
+    from: usize,
+    rows: usize,
+    /// Rows of the file before those of the task.
     first_row: usize,
     last: bool,
     options: ReadOptions,
@@ -346,6 +377,8 @@ impl RowGroup {
         ParquetRecordBatchReaderBuilder::new_with_metadata(self.file.file.clone(), self.file.metadata.clone())
             .with_projection(self.projection.mask.clone())
             .with_row_groups(vec![self.group])
+            .with_offset(self.from)
+            .with_limit(self.rows)
             .with_batch_size(rows)
             .build()
             .map_err(|e| self.unreadable(&e.to_string()))
@@ -359,10 +392,11 @@ impl RowGroup {
 impl Task for RowGroup {
     fn run(&self, each: &mut dyn FnMut(Cut, Vec<Piece>) -> Result<()>) -> Result<Report> {
         let metadata = self.file.metadata.metadata().row_group(self.group);
-        let mut report =
-            Report { input: self.input, bytes: metadata.total_byte_size().max(0) as u64, ..Report::default() };
+        let rows = self.file.rows(self.group).max(1) as u64;
+        let share = |bytes: i64| bytes.max(0) as u64 * self.rows as u64 / rows;
+        let mut report = Report { input: self.input, bytes: share(metadata.total_byte_size()), ..Report::default() };
         let reader = self.reader(BLOCK_ROWS)?;
-        let end = self.first_row + self.file.rows(self.group);
+        let end = self.first_row + self.rows;
         let (mut at, mut pieces) = (self.first_row, Vec::new());
         let mut block_start = self.first_row;
         for batch in reader {
@@ -396,7 +430,7 @@ impl Task for RowGroup {
         }
         report.lines = (end - self.first_row) as u64;
         self.options.progress.records.fetch_add(report.lines, Ordering::Relaxed);
-        self.options.progress.bytes_done.fetch_add(metadata.compressed_size().max(0) as u64, Ordering::Relaxed);
+        self.options.progress.bytes_done.fetch_add(share(metadata.compressed_size()), Ordering::Relaxed);
         Ok(report)
     }
 

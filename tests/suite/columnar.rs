@@ -180,6 +180,10 @@ fn neither_row_groups_nor_threads_nor_files_change_a_byte() {
             let again = replay(&[&path(&name)], "name,int", &["--threads", threads]).out;
             assert!(again == want, "row groups of {group}, {threads} threads");
         }
+        // Little memory: row groups are read in parts.
+        let parts = replay(&[&path(&name)], "name,int", &["--threads", "4", "--memory", "64MiB"]);
+        assert!(parts.out == want, "row groups of {group} in parts");
+        assert_eq!(parts.stat("read"), ROWS as u64);
     }
     let batches: Vec<_> = (0..ROWS).step_by(33_333).map(|from| Ok(batch(from..(from + 33_333).min(ROWS)))).collect();
     let mut query = Query::batches(schema(), batches).key("name").key("int");

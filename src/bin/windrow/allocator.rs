@@ -7,11 +7,12 @@
 static ALLOCATOR: jemallocator::Jemalloc = jemallocator::Jemalloc;
 
 /// Pages stay with the process: its buffers are used again round after round. No huge pages: a machine that has to
-/// find memory first hands them out at a fifth of the speed of small ones.
+/// find memory first hands them out at a fifth of the speed of small ones. Long buffers are nothing special: otherwise
+/// jemalloc gives each back as soon as it is free.
 #[unsafe(export_name = "_rjem_malloc_conf")]
 pub static ALLOCATOR_OPTIONS: Option<&'static std::ffi::c_char> = {
     // SAFETY: the symbol is a pointer to a NUL-terminated string that lives as long as the program; jemalloc only reads it.
-    Some(unsafe { &*c"dirty_decay_ms:30000".as_ptr() })
+    Some(unsafe { &*c"dirty_decay_ms:30000,oversize_threshold:0".as_ptr() })
 };
 
 /// From now on pages go back to the system soon after they are free: a limit is one on what the process holds. Not at once,
