@@ -28,8 +28,6 @@ use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Rows that a block of windows aims at.
-pub(super) const BLOCK_ROWS: usize = if cfg!(test) { 16 } else { 128 << 10 };
 /// Rows per partition from which a window is handed out without stitching.
 const DIRECT_ROWS: usize = if cfg!(test) { 4 } else { 4 << 10 };
 
@@ -206,7 +204,7 @@ impl Emitter {
             self.stitch(windows)?
         };
         let rows_per_window = (total / windows.len()).max(1);
-        self.block = (BLOCK_ROWS / rows_per_window).clamp(1, 4 * self.block.max(256));
+        self.block = (self.plan.block_rows / rows_per_window).clamp(1, 4 * self.block.max(256));
         self.done += windows.len() as u64;
         match &self.plan.having {
             Some(having) => having.keep(batches).map(Some),

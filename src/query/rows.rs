@@ -69,7 +69,8 @@ impl Rows {
             fields: None,
             carry: super::Carry::Nothing,
         };
-        let Opened { plan, reader, inputs, notes } = open(input, &request, &options, bad_sink.is_some(), &progress)?;
+        let Opened { mut plan, reader, inputs, notes } =
+            open(input, &request, &options, bad_sink.is_some(), &progress)?;
         let pool = pool(options.threads)?;
         let budget = options.memory.map_or_else(Budget::unlimited, Budget::new);
         let context = Context {
@@ -85,6 +86,10 @@ impl Rows {
             inputs,
             progress: progress.clone(),
         };
+        if let Some(limit) = options.memory {
+            plan.fit(limit);
+        }
+        plan.whole_windows = top.is_some() || sort;
         let plan = Arc::new(plan);
         let first = plan.schema.fields().len() - plan.outputs.len() - plan.keys.len();
         let order = Order::new(&plan.schema, first..first + plan.keys.len(), top.as_ref(), sort)?;

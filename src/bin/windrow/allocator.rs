@@ -15,13 +15,15 @@ pub static ALLOCATOR_OPTIONS: Option<&'static std::ffi::c_char> = {
     Some(unsafe { &*c"dirty_decay_ms:30000,oversize_threshold:0".as_ptr() })
 };
 
-/// From now on pages go back to the system soon after they are free: a limit is one on what the process holds. Not at once,
-/// which would take twice the time: most are used again within milliseconds.
-pub fn give_back() {
+/// From now on pages go back to the system soon after they are free: a limit of `limit` bytes is one on what the process
+/// holds. Not at once unless it is so small that it would not hold otherwise: most are used again within milliseconds,
+/// and it takes twice the time.
+pub fn give_back(limit: usize) {
+    let milliseconds: isize = if limit < 256 << 20 { 0 } else { 100 };
     for option in
         [c"arenas.dirty_decay_ms", c"arenas.muzzy_decay_ms", c"arena.4096.dirty_decay_ms", c"arena.4096.muzzy_decay_ms"]
     {
         // SAFETY: the names are documented to take a `ssize_t`; 4096 stands for all arenas. Nothing is read back.
-        let _ = unsafe { jemalloc_ctl::raw::write(option.to_bytes_with_nul(), 100isize) };
+        let _ = unsafe { jemalloc_ctl::raw::write(option.to_bytes_with_nul(), milliseconds) };
     }
 }

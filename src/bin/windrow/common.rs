@@ -141,8 +141,8 @@ pub fn input(args: &Common, bad_lines: Option<&Lines>) -> Result<Query> {
     if let Some(filter) = &args.filter {
         query = query.filter(filter);
     }
-    if args.memory.is_some() {
-        crate::allocator::give_back();
+    if let Some(limit) = args.memory {
+        crate::allocator::give_back(limit);
     }
     if let Some(memory) = args.memory.or_else(default_limit) {
         query = query.memory(memory);

@@ -25,6 +25,11 @@ use primitives::{Primitive, Source};
 use std::sync::Arc;
 pub(crate) use types::is_word_like;
 
+/// Rows that a block on its way out aims at, if memory is plenty.
+const BLOCK_ROWS: usize = if cfg!(test) { 16 } else { 128 << 10 };
+/// Fewer are not worth the work of a block.
+const LEAST_BLOCK_ROWS: usize = if cfg!(test) { 8 } else { 8 << 10 };
+
 /// A field that is handed over as it is.
 pub(crate) struct Carried {
     pub(crate) name: String,
@@ -113,6 +118,10 @@ pub(crate) struct Plan {
     pub(crate) scan_time: Option<usize>,
     /// The name of the time, if records that are late or ahead are wanted.
     pub(crate) late_time: Option<String>,
+    /// Rows that blocks on their way out aim at.
+    pub(crate) block_rows: usize,
+    /// Rows are looked at window by window: none may be cut by a block.
+    pub(crate) whole_windows: bool,
     /// Whether blocks may be folded before they are partitioned.
     pub(crate) folds_early: bool,
     pub(crate) naive: bool,
@@ -156,6 +165,12 @@ pub(crate) fn timestamp_type() -> DataType {
 }
 
 impl Plan {
+    /// Makes blocks on their way out small against a limit on memory: several of them are held at a time.
+    pub(crate) fn fit(&mut self, limit: usize) {
+        let row = 8 * (self.schema.fields().len() + 1);
+        self.block_rows = (limit / 64 / row).clamp(LEAST_BLOCK_ROWS, BLOCK_ROWS);
+    }
+
     /// Binds `request` to `fields`.
     ///
     /// # Errors
@@ -180,6 +195,8 @@ impl Plan {
             scanned: Vec::new(),
             scan_time: None,
             late_time: None,
+            block_rows: BLOCK_ROWS,
+            whole_windows: false,
             folds_early: !request.naive,
             naive: request.naive,
             carry: request.carry,

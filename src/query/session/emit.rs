@@ -14,7 +14,7 @@ use crate::core::window::WindowSpec;
 use crate::hash::NULL_HASH;
 use crate::memory::Lease;
 use crate::query::aggregates::{ColumnTables, Columns};
-use crate::query::emit::{BLOCK_ROWS, batch, inner_schema, pick_keys, together};
+use crate::query::emit::{batch, inner_schema, pick_keys, together};
 use crate::query::finish::{OutputColumn, finish};
 use crate::query::keys::KeyRows;
 use crate::query::plan::Plan;
@@ -88,7 +88,7 @@ impl SessionEmitter {
     pub(super) fn close<K: KeyRows>(&mut self, watermark: Option<i64>, partitions: &mut [Partition<K>]) -> Result<()> {
         let live: u64 = partitions.iter().map(|partition| partition.groups.len() as u64).sum();
         self.live_keys = self.live_keys.max(live);
-        self.share = (BLOCK_ROWS / partitions.len().max(1)).next_multiple_of(BATCHES).max(BATCHES);
+        self.share = (self.plan.block_rows / partitions.len().max(1)).next_multiple_of(BATCHES).max(BATCHES);
         self.blocks = 0;
         self.parts.clear();
         let (plan, share) = (&*self.plan, self.share);

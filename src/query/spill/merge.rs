@@ -5,7 +5,7 @@
 //! is taken in whole stretches, so that windows of many rows are handed on as slices and copied nowhere.
 
 use super::rows::{to_array, to_column};
-use crate::query::emit::{BLOCK_ROWS, batch, inner_schema};
+use crate::query::emit::{batch, inner_schema};
 use crate::query::plan::Plan;
 use crate::query::session::Emission;
 use crate::store::block::{Content, Label};
@@ -269,6 +269,11 @@ pub(super) struct Merge {
     sessions: bool,
     cursors: Vec<Cursor>,
     windows: u64,
+    /// The window that rows were last taken of.
+    begun: Option<(i64, i64)>,
+    /// Rows that a block aims at.
+    block_rows: usize,
+    whole_windows: bool,
 }
 
 impl Merge {
@@ -282,6 +287,9 @@ impl Merge {
             sessions: plan.session.is_some(),
             cursors: sources.map(|source| Cursor { source, head: None, begun: false }).collect(),
             windows: 0,
+            begun: None,
+            block_rows: plan.block_rows,
+            whole_windows: plan.whole_windows,
         }
     }
 
@@ -296,14 +304,17 @@ impl Merge {
         let place = |s: &Stretch| if sessions { (s.end, s.start) } else { (s.start, s.end) };
         let mut taken: Vec<Taken> = Vec::new();
         let (mut rows, mut windows) = (0, 0);
-        while rows < BLOCK_ROWS {
+        while rows < self.block_rows {
             let mut heads = Vec::with_capacity(self.cursors.len());
             for cursor in &mut self.cursors {
                 heads.push(cursor.peek(&self.schema)?);
             }
             let Some(next) = heads.iter().flatten().map(place).min() else { break };
+            // A window may be far larger than a block: it goes on in the next one, at the same cursor.
             for cursor in &mut self.cursors {
-                while let Some(stretch) = cursor.peek(&self.schema)?.filter(|s| place(s) == next) {
+                while (self.whole_windows || rows < self.block_rows)
+                    && let Some(stretch) = cursor.peek(&self.schema)?.filter(|s| place(s) == next)
+                {
                     let Some(head) = &mut cursor.head else { break };
                     head.of.pop_front();
                     let columns = head.columns.iter().map(|c| c.slice(head.at, stretch.rows)).collect();
@@ -313,7 +324,9 @@ impl Merge {
                     windows += if sessions { stretch.rows as u64 } else { 0 };
                 }
             }
-            windows += u64::from(!sessions);
+            if !sessions && self.begun.replace(next) != Some(next) {
+                windows += 1;
+            }
         }
         self.windows += windows;
         if taken.is_empty() {

@@ -98,7 +98,7 @@ struct Files {
 const SHORT: usize = 2 << 30;
 
 /// Bytes that a written block of one partition should have at least.
-const PIECES_BYTES: usize = 16 << 10;
+const PIECES_BYTES: usize = 8 << 10;
 
 /// Keys whose tables have outgrown the caches, whatever becomes of their rows.
 const MANY_KEYS: usize = if cfg!(test) { 100 } else { 2 << 20 };
