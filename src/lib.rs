@@ -52,6 +52,7 @@
 //! by block, not by record: each is judged by its own clock, which gives the same answer, and only ties between inputs
 //! (which of two records of one instant is the first) follow the blocks.
 
+pub mod checkpoint;
 pub mod core;
 mod engine;
 pub mod error;
