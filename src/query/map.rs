@@ -175,6 +175,8 @@ pub(crate) struct Partitioning {
 
 /// Keys that a partition should have at most, so that its table fits the L2 cache.
 const KEYS_PER_PARTITION: usize = 2048;
+/// Keys that are so few that a partition for each worker is enough.
+const FEW_KEYS: usize = 256;
 /// The most partitions that the first block asks for, as a logarithm.
 const MOST_BITS: u32 = 6;
 /// Blocks of fewer rows do not ask for so many.
@@ -202,12 +204,18 @@ impl Partitioning {
             }
             // A block in which keys hardly repeat says only that there are many.
             let all = if keys * 8 > rows { usize::MAX / 2 } else { 4 * keys };
-            let least = (4 * self.threads).next_power_of_two().ilog2();
+            // Each partition has its share of every pane: with few keys, more of them are more to do, not less each.
+            let some = if keys <= FEW_KEYS { 1 } else { 4 };
+            let least = (some * self.threads).next_power_of_two().ilog2();
             let wanted = (all / KEYS_PER_PARTITION).next_power_of_two().ilog2();
             wanted.clamp(least.min(self.most), self.most)
         })
     }
 }
+
+/// Cells are numbered in a table of all keys and panes while it has at most so many places for each row: it is cleared
+/// for every block, and filled from one end to the other where times come in order.
+const GRID: usize = if cfg!(test) { 4 } else { 16 };
 
 /// Maps one block.
 pub(crate) fn map_block<K: KeyRows>(
@@ -402,7 +410,8 @@ impl Cells {
             scratch.destination.clear();
             return Cells::default();
         }
-        let keys = estimate_keys(&scratch.hashes, &mut scratch.seen);
+        let one = plan.key_columns.is_empty();
+        let keys = if one { 1 } else { estimate_keys(&scratch.hashes, &mut scratch.seen) };
         let bits = partitioning.bits(rows, keys);
         let mut slots = std::mem::take(&mut scratch.buckets);
         slots.clear();
@@ -441,7 +450,14 @@ impl Cells {
     ) -> Cells {
         // 1. Number the keys, in the order in which they first occur.
         let Scratch { keys, hashes, dictionary, local, firsts, .. } = scratch;
-        dictionary.number(hashes, expected, |a, b| keys.same(a, b), local, firsts);
+        if plan.key_columns.is_empty() {
+            local.clear();
+            local.resize(hashes.len(), 0);
+            firsts.clear();
+            firsts.push(0);
+        } else {
+            dictionary.number(hashes, expected, |a, b| keys.same(a, b), local, firsts);
+        }
         let key_rows = std::mem::take(&mut scratch.firsts);
         let hashes = &scratch.hashes;
         // 2. Group the keys by partition.
@@ -477,7 +493,7 @@ impl Cells {
         if let Some(session) = plan.session {
             let found = number_sessions(session.gap, &scratch.times, keys, &mut scratch.local);
             cells.extend(found.into_iter().map(|key| (key, 0)));
-        } else if panes.len() * keys <= 4 * slots.len() + 4096 {
+        } else if panes.len() * keys <= GRID * slots.len() + 4096 {
             scratch.grid.clear();
             scratch.grid.resize(panes.len() * keys, u32::MAX);
             for (key, slot) in scratch.local.iter_mut().zip(slots.iter()) {

@@ -116,6 +116,7 @@ impl<I: Iterator<Item = Result<RecordBatch>> + Send> Reader for BatchReader<I> {
     }
 }
 
+#[derive(Clone)]
 struct BatchTask {
     batches: Vec<RecordBatch>,
     first_row: u64,
@@ -140,6 +141,11 @@ impl Task for BatchTask {
         self.options.progress.records.fetch_add(report.lines, Ordering::Relaxed);
         each(Cut::Whole, pieces)?;
         Ok(report)
+    }
+
+    fn again(&self) -> Option<Arc<dyn Task>> {
+        let options = ReadOptions { progress: Arc::default(), ..self.options.clone() };
+        Some(Arc::new(BatchTask { options, ..self.clone() }))
     }
 }
 
