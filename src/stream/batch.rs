@@ -10,7 +10,7 @@
 use super::codec::Coder;
 use super::exec::{Exec, Label, Pace, blame};
 use super::keyed::{Fold, Keyed, Partitioner};
-use super::part::{BoxPart, Dataset, Made, Piped, Records, Sink, Staged, Union, weight};
+use super::part::{BoxPart, Dataset, Made, Piped, Records, Rows, Sink, Staged, Union, each, part_of, weight};
 use super::{Data, Key};
 use crate::{Error, Result};
 use std::sync::Arc;
@@ -190,11 +190,13 @@ impl<T: Data> Batch<T> {
     /// # Errors
     /// As for every action: what a source or a closure met, with the name of the operator.
     pub fn collect(self) -> Result<Vec<T>> {
-        let mut parts = self.collect_partitions()?;
-        match parts.len() {
-            1 => Ok(parts.pop().unwrap_or_default()),
-            _ => Ok(parts.into_iter().flatten().collect()),
-        }
+        let parts = self.collect_partitions()?;
+        let len = parts.iter().map(Vec::len).sum::<usize>();
+        let mut parts = parts.into_iter();
+        let mut all = parts.next().unwrap_or_default();
+        all.reserve_exact(len - all.len());
+        parts.for_each(|part| all.extend(part));
+        Ok(all)
     }
 
     /// The records of each partition.
@@ -202,7 +204,16 @@ impl<T: Data> Batch<T> {
     /// # Errors
     /// As [`collect`](Self::collect).
     pub fn collect_partitions(self) -> Result<Vec<Vec<T>>> {
-        self.run(&Pace::default(), |_, part| collect_part(part))
+        let (exec, parts) = self.stage()?;
+        // What lies there already needs no worker.
+        let sort = |mut part: BoxPart<T>| match part.take() {
+            Some(Rows::Owned(records)) => Ok(records),
+            Some(Rows::Shared(records, range)) => Err(part_of(records, range)),
+            None => Err(part),
+        };
+        let parts: Vec<std::result::Result<Vec<T>, BoxPart<T>>> = parts.into_iter().map(sort).collect();
+        let records = parts.iter().map(|part| part.as_ref().map_or_else(|part| part.weight(), |_| 0)).sum();
+        exec.paced(parts, records, &Pace::default(), |_, part| part.or_else(collect_part))
     }
 
     /// How many records there are.
@@ -428,7 +439,12 @@ impl<K: Key, V: Data> Batch<(K, V)> {
     }
 }
 
-pub(crate) fn collect_part<T: 'static>(part: BoxPart<T>) -> Result<Vec<T>> {
+pub(crate) fn collect_part<T: Data>(mut part: BoxPart<T>) -> Result<Vec<T>> {
+    match part.take() {
+        Some(Rows::Owned(records)) => return Ok(records),
+        Some(Rows::Shared(records, range)) => return Ok(records[range].to_vec()),
+        None => {}
+    }
     let mut records = Vec::with_capacity(part.weight().min(1 << 16));
     part.run(&mut |record| {
         records.push(record);
@@ -443,13 +459,13 @@ macro_rules! pipe {
 
 pub(crate) fn map_pipe<T: Data, U: Data>(label: Label, f: impl Fn(T) -> U + Send + Sync + 'static) -> pipe!(T => U) {
     Arc::new(move |_: usize, part: BoxPart<T>, sink: Sink<'_, U>| {
-        part.run(&mut |record| sink(blame(&label, || f(record))))
+        each(part, |record| sink(blame(&label, || f(record))))
     })
 }
 
 pub(crate) fn filter_pipe<T: Data>(label: Label, f: impl Fn(&T) -> bool + Send + Sync + 'static) -> pipe!(T => T) {
     Arc::new(move |_: usize, part: BoxPart<T>, sink: Sink<'_, T>| {
-        part.run(&mut |record| if blame(&label, || f(&record)) { sink(record) } else { true })
+        each(part, |record| if blame(&label, || f(&record)) { sink(record) } else { true })
     })
 }
 
@@ -458,7 +474,7 @@ pub(crate) fn flat_map_pipe<T: Data, U: Data, I: IntoIterator<Item = U>>(
     f: impl Fn(T) -> I + Send + Sync + 'static,
 ) -> pipe!(T => U) {
     Arc::new(move |_: usize, part: BoxPart<T>, sink: Sink<'_, U>| {
-        part.run(&mut |record| blame(&label, || f(record).into_iter().all(&mut *sink)))
+        each(part, |record| blame(&label, || f(record).into_iter().all(&mut *sink)))
     })
 }
 
@@ -467,7 +483,7 @@ pub(crate) fn flat_map_values_pipe<K: Data, V: Data, W: Data, I: IntoIterator<It
     f: impl Fn(V) -> I + Send + Sync + 'static,
 ) -> pipe!((K, V) => (K, W)) {
     Arc::new(move |_: usize, part: BoxPart<(K, V)>, sink: Sink<'_, (K, W)>| {
-        part.run(&mut |(key, value)| blame(&label, || f(value).into_iter().all(|value| sink((key.clone(), value)))))
+        each(part, |(key, value)| blame(&label, || f(value).into_iter().all(|value| sink((key.clone(), value)))))
     })
 }
 

@@ -6,7 +6,7 @@
 use super::batch::reducing;
 use super::exec::blame;
 use super::keyed::{Fold, Keyed, Mapped, Partitioner, Table, hash_of};
-use super::part::weight;
+use super::part::{each, weight};
 use super::{Batch, DStream, Data, Key};
 use crate::Result;
 use std::borrow::Borrow;
@@ -37,7 +37,7 @@ impl<K: Key> Keyed<K> {
         let records = weight(&parts);
         let mapped = exec.paced(parts, records, &self.pace, |_, part| {
             let mut tables: Vec<Table<K, V>> = (0..n).map(|_| Table::with_capacity(0)).collect();
-            part.run(&mut |record| {
+            each(part, |record| {
                 blame(&self.label, || {
                     split(&record, &mut |key, value| {
                         let hash = hash_of(key);
@@ -52,7 +52,7 @@ impl<K: Key> Keyed<K> {
                 });
                 true
             })?;
-            Ok(Mapped { tables, buffers: Vec::new() })
+            Ok(Mapped { tables, subs: Vec::new() })
         })?;
         self.merge(&exec, mapped, n, how)
     }

@@ -21,7 +21,7 @@ use std::time::Instant;
 pub(crate) type Label = Arc<str>;
 
 /// Work expected to take longer than this goes to the pool, nanoseconds.
-const ALONE: u64 = if cfg!(test) { 2_000 } else { 120_000 };
+const ALONE: u64 = if cfg!(test) { 2_000 } else { 300_000 };
 
 /// What a record is thought to cost before any was seen, picoseconds.
 const FIRST_GUESS: u64 = 20_000;

@@ -2,9 +2,13 @@
 //!
 //! Each task folds its records into one small table per output partition. A batch too large for that also has
 //! sub-partitions by hash (some 256, so that the table of one fits the L2 cache): whenever its tables are full, a task
-//! flushes them into buffers by sub-partition, and while folding does not pay (nearly every key is new) it writes
-//! records straight to the buffers, trying again from time to time. Then each output partition folds its sub-partitions,
-//! one after the other, in one table that stays in the cache.
+//! flushes them into buffers by sub-partition, and while folding does not pay (few records meet their key there) it writes
+//! records straight to the buffers, trying again from time to time. Many full buffers of a sub-partition are folded into
+//! a table of its own, unless nearly every key is new. Then each output partition brings the tasks' sub-partitions
+//! together, one after the other, in a table that stays in the cache.
+//!
+//! Buffers are small: an allocator hands those of the last batch out again, where one large buffer for each sub-partition
+//! cost as much in page faults as all the rest (20 M pairs of 1 M keys on two cores: 391 ms, against 174 ms).
 //!
 //! Invariants: a key is in one partition, the one its [`Partitioner`] names; values are folded in the order of the
 //! partitions and of the records in them. The hash is ahash with fixed seeds, never stored: which rows come first is the
@@ -14,12 +18,11 @@
 
 use super::batch::Batch;
 use super::exec::{Label, Pace};
-use super::part::weight;
+use super::part::{BoxPart, each, weight};
 use super::{Data, Key};
 use crate::Result;
 use crate::hash::probe;
 use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
 use std::borrow::Borrow;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -36,6 +39,12 @@ const FINE: usize = if cfg!(test) { 8 } else { 256 };
 
 /// Records written straight to the buffers before folding is tried again.
 const PAUSE: usize = if cfg!(test) { 40 } else { 1 << 19 };
+
+/// Bytes of a buffer of a sub-partition.
+const BUFFER: usize = if cfg!(test) { 64 } else { 16 << 10 };
+
+/// So many full buffers of a sub-partition are folded, if that pays.
+const BUFFERS: usize = if cfg!(test) { 2 } else { 64 };
 
 /// The hash of the typed face.
 #[inline(always)]
@@ -113,16 +122,14 @@ impl<K: Key, C> Table<K, C> {
         create: impl Fn(V) -> C,
         fold: impl Fn(&mut C, V),
     ) -> bool {
-        match self.0.entry(probe(hash), |row| row.0 == key, |row| probe(hash_of(&row.0))) {
-            Entry::Occupied(mut row) => {
-                fold(&mut row.get_mut().1, value);
-                false
-            }
-            Entry::Vacant(row) => {
-                row.insert((key, create(value)));
-                true
-            }
+        let place = probe(hash);
+        // Most keys are there: look before making room for one more.
+        if let Some(row) = self.0.find_mut(place, |row| row.0 == key) {
+            fold(&mut row.1, value);
+            return false;
         }
+        self.0.insert_unique(place, (key, create(value)), |row| probe(hash_of(&row.0)));
+        true
     }
 
     /// As [`upsert`](Self::upsert), with a key that becomes one of its own only if it is new.
@@ -138,11 +145,19 @@ impl<K: Key, C> Table<K, C> {
         Q: ToOwned<Owned = K> + Eq + ?Sized,
         K: Borrow<Q>,
     {
-        match self.0.entry(probe(hash), |row| row.0.borrow() == key, |row| probe(hash_of(&row.0))) {
-            Entry::Occupied(mut row) => fold(&mut row.get_mut().1, value),
-            Entry::Vacant(row) => {
-                row.insert((key.to_owned(), create(value)));
+        let place = probe(hash);
+        match self.0.find_mut(place, |row| row.0.borrow() == key) {
+            Some(row) => fold(&mut row.1, value),
+            None => {
+                self.0.insert_unique(place, (key.to_owned(), create(value)), |row| probe(hash_of(&row.0)));
             }
+        }
+    }
+
+    /// Merges states into those that are there.
+    fn absorb(&mut self, rows: impl Iterator<Item = (K, C)>, merge: impl Fn(&mut C, C)) {
+        for (key, state) in rows {
+            self.upsert(hash_of(&key), key, state, |state| state, &merge);
         }
     }
 
@@ -159,18 +174,59 @@ pub(crate) struct Fold<A, B, M> {
     pub(crate) merge: M,
 }
 
+/// What one task holds of one sub-partition: first what is in the table, then the buffers, in order.
+pub(crate) struct Sub<K, C> {
+    table: Table<K, C>,
+    /// States that were folded into it.
+    folded: usize,
+    /// Buffers that were put aside.
+    full: Vec<Vec<(K, C)>>,
+    buffer: Vec<(K, C)>,
+}
+
+impl<K: Key, C> Sub<K, C> {
+    fn new() -> Self {
+        Sub { table: Table::with_capacity(0), folded: 0, full: Vec::new(), buffer: Vec::new() }
+    }
+
+    #[inline(always)]
+    fn push(&mut self, key: K, state: C, room: usize, merge: impl Fn(&mut C, C)) {
+        if self.buffer.len() == self.buffer.capacity() {
+            self.make_room(room, merge);
+        }
+        self.buffer.push((key, state));
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn make_room(&mut self, room: usize, merge: impl Fn(&mut C, C)) {
+        let full = std::mem::replace(&mut self.buffer, Vec::with_capacity(room));
+        if full.is_empty() {
+            return;
+        }
+        self.full.push(full);
+        if self.full.len() >= BUFFERS && self.table.0.len() * 5 <= self.folded * 4 {
+            for full in self.full.drain(..) {
+                self.folded += full.len();
+                self.table.absorb(full.into_iter(), &merge);
+            }
+        }
+    }
+}
+
 /// What one task made of its records.
 pub(crate) struct Mapped<K, C> {
     pub(crate) tables: Vec<Table<K, C>>,
-    pub(crate) buffers: Vec<Vec<(K, C)>>,
+    pub(crate) subs: Vec<Sub<K, C>>,
 }
 
 impl<K: Key, C> Mapped<K, C> {
-    fn flush(&mut self) {
-        let fine = self.buffers.len();
+    #[cold]
+    #[inline(never)]
+    fn flush(&mut self, room: usize, merge: impl Fn(&mut C, C)) {
+        let fine = self.subs.len();
         for (key, state) in self.tables.iter_mut().flat_map(|table| table.0.drain()) {
-            let at = part_of(hash_of(&key), fine);
-            self.buffers[at].push((key, state));
+            self.subs[part_of(hash_of(&key), fine)].push(key, state, room, &merge);
         }
     }
 }
@@ -212,19 +268,21 @@ impl<K: Key> Keyed<K> {
         let tasks: Vec<Vec<_>> = if alone { vec![parts] } else { parts.into_iter().map(|part| vec![part]).collect() };
         let expected = self.keys.load(Ordering::Relaxed).min(FULL);
         let mapped = exec.paced(tasks, records, &self.pace, |_, parts| {
-            let mut mapped =
-                Mapped { tables: (0..n).map(|_| Table::with_capacity(expected)).collect(), buffers: Vec::new() };
-            if fine == n {
-                for part in parts {
-                    part.run(&mut |(key, value)| {
-                        let hash = hash_of(&key);
-                        mapped.tables[self.by.of(&key, hash)].upsert(hash, key, value, &how.create, &how.fold);
-                        true
-                    })?;
-                }
-            } else {
-                parts.into_iter().try_for_each(|part| self.map_large(part, fine, &mut mapped, how))?;
-                mapped.flush();
+            let tables = (0..n).map(|_| Table::with_capacity(expected)).collect();
+            let mut mapped = Mapped { tables, subs: Vec::new() };
+            if fine > n {
+                mapped.subs = (0..fine).map(|_| Sub::new()).collect();
+                let room = (BUFFER / size_of::<(K, C)>().max(1)).clamp(1, records / fine + 1);
+                parts.into_iter().try_for_each(|part| self.map_large(part, room, &mut mapped, how))?;
+                mapped.flush(room, &how.merge);
+                return Ok(mapped);
+            }
+            for part in parts {
+                each(part, |(key, value)| {
+                    let hash = hash_of(&key);
+                    mapped.tables[self.by.of(&key, hash)].upsert(hash, key, value, &how.create, &how.fold);
+                    true
+                })?;
             }
             Ok(mapped)
         })?;
@@ -262,31 +320,25 @@ impl<K: Key> Keyed<K> {
     /// Folds or scatters one partition of a large batch.
     fn map_large<V, C, A, B, M>(
         &self,
-        part: super::part::BoxPart<(K, V)>,
-        fine: usize,
+        part: BoxPart<(K, V)>,
+        room: usize,
         mapped: &mut Mapped<K, C>,
         how: &Fold<A, B, M>,
     ) -> Result<()>
     where
+        V: Data,
         A: Fn(V) -> C,
         B: Fn(&mut C, V),
+        M: Fn(&mut C, C),
     {
-        let n = self.by.partitions;
-        let room = part.weight() / fine + part.weight() / fine / 8;
+        let (n, fine) = (self.by.partitions, mapped.subs.len());
         // Records to scatter before folding is tried again; records folded and keys met since then.
         let (mut pause, mut folded, mut keys) = (0usize, 0usize, 0usize);
-        if mapped.buffers.is_empty() {
-            mapped.buffers = (0..fine).map(|_| Vec::new()).collect();
-        }
-        part.run(&mut |(key, value)| {
+        each(part, |(key, value)| {
             let hash = hash_of(&key);
             if pause > 0 {
                 pause -= 1;
-                let buffer = &mut mapped.buffers[part_of(hash, fine)];
-                if buffer.capacity() == 0 {
-                    buffer.reserve(room);
-                }
-                buffer.push((key, (how.create)(value)));
+                mapped.subs[part_of(hash, fine)].push(key, (how.create)(value), room, &how.merge);
                 return true;
             }
             folded += 1;
@@ -295,7 +347,7 @@ impl<K: Key> Keyed<K> {
                 if keys == FULL {
                     pause = if folded < 2 * FULL { PAUSE } else { 0 };
                     (folded, keys) = (0, 0);
-                    mapped.flush();
+                    mapped.flush(room, &how.merge);
                 }
             }
             true
@@ -303,7 +355,7 @@ impl<K: Key> Keyed<K> {
         Ok(())
     }
 
-    /// Brings the tasks' tables or buffers together, partition by partition.
+    /// Brings what the tasks have together, partition by partition.
     pub(crate) fn merge<C, A, B, M>(
         &self,
         exec: &super::exec::Exec,
@@ -337,22 +389,37 @@ impl<K: Key> Keyed<K> {
                 Ok(all.0.into_iter().collect())
             });
         }
-        // Buffers of a partition, by sub-partition, then by task.
+        // By partition, by sub-partition, then by task.
         let per = fine / n;
         let mut tasks: Vec<Vec<Vec<_>>> = (0..n).map(|_| (0..per).map(|_| Vec::new()).collect()).collect();
         for task in mapped {
-            for (at, buffer) in task.buffers.into_iter().enumerate() {
-                tasks[at / per][at % per].push(buffer);
+            for (at, sub) in task.subs.into_iter().enumerate() {
+                tasks[at / per][at % per].push(sub);
             }
         }
         exec.run(tasks, false, |_, subs| {
-            let mut table = Table::with_capacity(FULL);
-            let mut rows = Vec::new();
-            for buffers in subs {
-                for (key, state) in buffers.into_iter().flatten() {
-                    table.upsert(hash_of(&key), key, state, |state| state, &how.merge);
+            let (mut small, mut rows) = (Table::with_capacity(0), Vec::new());
+            for tasks in subs {
+                let mut all: Option<Table<K, C>> = None;
+                for Sub { table, full, buffer, .. } in tasks {
+                    // One table for all that have none of their own: it stays in the cache.
+                    let table = match &all {
+                        None if small.0.is_empty() && !table.0.is_empty() => {
+                            all = Some(table);
+                            None
+                        }
+                        _ => Some(table),
+                    };
+                    let all = all.as_mut().unwrap_or(&mut small);
+                    all.absorb(table.into_iter().flat_map(|table| table.0), &how.merge);
+                    all.absorb(full.into_iter().flatten(), &how.merge);
+                    all.absorb(buffer.into_iter(), &how.merge);
                 }
-                rows.extend(table.0.drain());
+                let all = all.as_mut().unwrap_or(&mut small);
+                if rows.capacity() - rows.len() < all.0.len() {
+                    rows.reserve(all.0.len() * per);
+                }
+                rows.extend(all.drain());
             }
             Ok(rows)
         })

@@ -8,7 +8,8 @@
 //! Ownership decides whether records are copied: a dataset that nobody else holds gives its records away, one that is
 //! shared clones them. So a stream with one consumer moves each record from source to sink.
 //!
-//! Cost: one indirect call per record and narrow operator, one allocation per operator and partition.
+//! Cost: one indirect call per record and narrow operator, none for records that lie in a vector ([`each`]); one allocation
+//! per operator and partition.
 
 use super::Data;
 use super::exec::guarded;
@@ -26,9 +27,33 @@ pub(crate) trait Part<T>: Send {
 
     /// Pushes every record until `sink` has enough; says whether it wants more.
     fn run(self: Box<Self>, sink: Sink<'_, T>) -> Result<bool>;
+
+    /// The records where they lie in a vector and need not be pushed; the part is empty afterwards.
+    fn take(&mut self) -> Option<Rows<T>> {
+        None
+    }
 }
 
 pub(crate) type BoxPart<T> = Box<dyn Part<T>>;
+
+/// Records in a vector.
+pub(crate) enum Rows<T> {
+    /// To be given away.
+    Owned(Vec<T>),
+    /// That somebody else holds too.
+    Shared(Arc<Vec<T>>, Range<usize>),
+}
+
+/// Calls `f` with every record until it has enough; says whether it wants more. As [`Part::run`], without an indirect
+/// call per record where the records lie in a vector.
+#[inline]
+pub(crate) fn each<T: Clone>(mut part: BoxPart<T>, mut f: impl FnMut(T) -> bool) -> Result<bool> {
+    match part.take() {
+        Some(Rows::Owned(records)) => Ok(records.into_iter().all(f)),
+        Some(Rows::Shared(records, range)) => Ok(records[range].iter().all(|record| f(record.clone()))),
+        None => part.run(&mut f),
+    }
+}
 
 /// A partitioned dataset that is evaluated when its partitions run.
 pub(crate) trait Dataset<T>: Send + Sync {
@@ -58,6 +83,10 @@ impl<T: Send + 'static> Part<T> for Owned<T> {
     fn run(self: Box<Self>, sink: Sink<'_, T>) -> Result<bool> {
         Ok(self.0.into_iter().all(sink))
     }
+
+    fn take(&mut self) -> Option<Rows<T>> {
+        Some(Rows::Owned(std::mem::take(&mut self.0)))
+    }
 }
 
 /// Records that somebody else holds too.
@@ -71,12 +100,21 @@ impl<T: Data> Part<T> for Shared<T> {
     fn run(self: Box<Self>, sink: Sink<'_, T>) -> Result<bool> {
         Ok(self.0[self.1.clone()].iter().all(|record| sink(record.clone())))
     }
+
+    fn take(&mut self) -> Option<Rows<T>> {
+        Some(Rows::Shared(self.0.clone(), self.1.clone()))
+    }
 }
 
 /// All records of a vector that others may hold too.
 pub(crate) fn shared<T: Data>(records: Arc<Vec<T>>) -> BoxPart<T> {
     let all = 0..records.len();
-    Box::new(Shared(records, all))
+    part_of(records, all)
+}
+
+/// Some of them.
+pub(crate) fn part_of<T: Data>(records: Arc<Vec<T>>, range: Range<usize>) -> BoxPart<T> {
+    Box::new(Shared(records, range))
 }
 
 pub(crate) fn owned<T: Send + 'static>(records: Vec<T>) -> BoxPart<T> {

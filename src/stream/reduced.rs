@@ -103,6 +103,16 @@ impl<K: Key, V: Data> Shard<K, V> {
         }
     }
 
+    /// Folds the panes that came since into the table.
+    fn absorb(&mut self, reduce: impl Fn(&V, &V) -> V) {
+        for pane in self.panes.range(self.absorbed..) {
+            for (id, value) in pane.ids.iter().zip(&pane.values) {
+                fold(&mut self.front[*id as usize], value, &reduce);
+            }
+        }
+        self.absorbed = self.panes.len();
+    }
+
     /// A pane with these ids is gone.
     fn leave(&mut self, ids: &[u32]) {
         for id in ids {
@@ -244,12 +254,7 @@ impl<K: Key, V: Data> Shard<K, V> {
                 self.leave(&pane.ids);
             }
         }
-        for pane in self.panes.range(self.absorbed..) {
-            for (id, value) in pane.ids.iter().zip(&pane.values) {
-                fold(&mut self.front[*id as usize], value, &reduce);
-            }
-        }
-        self.absorbed = self.panes.len();
+        self.absorb(&reduce);
         let mut rows = Vec::with_capacity(self.groups.len());
         for at in 0..self.front.len() {
             let Some(total) = &self.front[at] else { continue };
@@ -316,12 +321,7 @@ impl<K: Key, V: Data> Shard<K, V> {
             self.turn((stretch + 1) * length, &reduce);
             self.stretch = Some(stretch);
         }
-        for pane in self.panes.range(self.absorbed..) {
-            for (id, value) in pane.ids.iter().zip(&pane.values) {
-                fold(&mut self.front[*id as usize], value, &reduce);
-            }
-        }
-        self.absorbed = self.panes.len();
+        self.absorb(&reduce);
         let mut rows = Vec::with_capacity(self.groups.len());
         for at in 0..self.cells.len() {
             if self.cells[at] > 0 {
