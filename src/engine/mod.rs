@@ -1,6 +1,7 @@
-//! How work is scheduled: pools of workers, and the pipeline in which input is mapped and reduced.
+//! How work is scheduled: pools of workers, the pipeline in which input is mapped and reduced, and how fast input may come.
 
 mod pipeline;
+pub(crate) mod rate;
 
 pub(crate) use pipeline::Pipeline;
 

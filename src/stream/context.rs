@@ -9,10 +9,11 @@ use super::clock::{Clock, ManualClock, Time, micros};
 use super::dstream;
 use super::exec::Exec;
 use super::graph::Node;
+use super::input::{Rates, Throttle};
 use super::listener::{Listener, Statistics};
 use super::scheduler::{ContextState, Core, Input, OnFailure, Settings, lock};
 use super::storage::Storage;
-use super::{Batch, DStream, Data};
+use super::{Batch, DStream, Data, Pid};
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -57,6 +58,7 @@ pub struct Builder {
     spill_dir: Option<PathBuf>,
     on_failure: OnFailure,
     clock: Clock,
+    rates: Rates,
 }
 
 impl Builder {
@@ -103,6 +105,36 @@ impl Builder {
         self
     }
 
+    /// Learns from each batch how many records a second receivers and sources may bring in, so that batches take no longer
+    /// than the interval: what is over the limit waits outside. Default: off.
+    ///
+    /// ```
+    /// use windrow::stream::{Pid, StreamingContext};
+    /// let ctx = StreamingContext::builder().backpressure(Pid::new().min_rate(1000.0)).initial_rate(50_000).build()?;
+    /// # Ok::<(), windrow::Error>(())
+    /// ```
+    #[must_use]
+    pub fn backpressure(mut self, pid: Pid) -> Self {
+        self.rates.pid = Some(pid);
+        self
+    }
+
+    /// The most records per second that each receiver and source may bring in, at least one, whatever
+    /// [`backpressure`](Self::backpressure) says. Default: no limit.
+    #[must_use]
+    pub fn max_rate(mut self, records: u64) -> Self {
+        self.rates.max = Some(records.max(1));
+        self
+    }
+
+    /// Records per second of each receiver and source until [`backpressure`](Self::backpressure) knows better, at least
+    /// one. Default: no limit.
+    #[must_use]
+    pub fn initial_rate(mut self, records: u64) -> Self {
+        self.rates.initial = Some(records.max(1));
+        self
+    }
+
     /// Bytes that batches at rest and shuffles may take together: beyond it what is [persisted](super::StorageLevel)
     /// gives way and what is [spillable](DStream::spillable) goes to disk. Default: no limit.
     #[must_use]
@@ -141,12 +173,15 @@ impl Builder {
     /// The context.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Usage`] for an interval of zero, or more threads than can be started.
+    /// [`crate::ErrorKind::Usage`] for an interval of zero, weights of [`backpressure`](Self::backpressure) that are
+    /// negative, or more threads than can be started.
     pub fn build(self) -> Result<StreamingContext> {
         let interval = micros(self.interval);
         if interval == 0 {
             return Err(Error::usage("the batch interval must be at least a microsecond"));
         }
+        let rates = Rates { initial: self.rates.initial.filter(|_| self.rates.pid.is_some()), ..self.rates };
+        Throttle::new(rates, self.interval)?;
         let storage = Storage::new(self.memory, self.spill_dir);
         let settings = Settings {
             interval,
@@ -155,6 +190,7 @@ impl Builder {
             on_failure: self.on_failure,
             clock: self.clock,
             buffer: self.buffer,
+            rates,
         };
         let core = Arc::new(Core::new(settings, Exec::new(self.threads, self.partitions, storage)?));
         Ok(StreamingContext { core: core.clone(), _alive: Arc::new(Alive(core)) })
@@ -175,6 +211,7 @@ impl StreamingContext {
             spill_dir: None,
             on_failure: OnFailure::default(),
             clock: Clock::default(),
+            rates: Rates::default(),
         }
     }
 
@@ -304,6 +341,15 @@ impl StreamingContext {
             Ok(records.map(|records| Batch::of(&exec, records, exec.partitions)))
         };
         self.source("computed_stream", None, |label, slide| Node::new(label, slide, Vec::new(), compute))
+    }
+
+    /// What holds an input to the limits of the context.
+    pub(crate) fn throttle(&self) -> Arc<Throttle> {
+        let Settings { rates, interval, .. } = &self.core.settings;
+        let interval = Duration::from_micros(*interval);
+        // The weights were checked when the context was built.
+        let throttle = Throttle::new(*rates, interval);
+        Arc::new(throttle.unwrap_or_else(|_| Throttle::unlimited(interval)))
     }
 
     fn source<T: Data>(

@@ -58,6 +58,8 @@ pub struct Statistics {
     pub spilled_bytes: u64,
     /// The most memory that kept batches and shuffles had leased at once, bytes.
     pub memory_peak: usize,
+    /// Records per second that each input may bring in, the least of all; none: as many as come.
+    pub rate_limit: Option<u64>,
     /// The last batch that was done.
     pub last: Option<BatchInfo>,
     /// Why the last batch that failed did.

@@ -46,6 +46,8 @@ pub use persist::StorageLevel;
 pub use scheduler::{ContextState, OnFailure};
 pub use windowed::{NoInverse, WindowedBatches, reduce_by_key_and_window, reduce_by_key_and_window_inverse};
 
+pub use crate::engine::rate::{Pid, RateEstimator};
+
 use std::hash::Hash;
 
 /// What records may be: anything that can be cloned and sent to another thread.

@@ -11,6 +11,7 @@
 use super::clock::{Clock, Time};
 use super::exec::{Exec, guarded};
 use super::graph::{Graph, Job};
+use super::input::Rates;
 use super::listener::{BatchInfo, Listener, Statistics};
 use crate::{Error, ErrorKind, Result};
 use std::collections::{BTreeSet, VecDeque};
@@ -55,6 +56,12 @@ pub(crate) trait Input: Send + Sync {
     fn completed(&self, _k: u64) -> Result<()> {
         Ok(())
     }
+    /// Batch `k` was done, well or not, so long after the start.
+    fn observe(&self, _k: u64, _batch: &BatchInfo, _end: Duration) {}
+    /// Records per second that it may bring in.
+    fn limit(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// Options that the parts of a context share.
@@ -66,6 +73,7 @@ pub(crate) struct Settings {
     pub(crate) clock: Clock,
     /// Records that a receiver may hold.
     pub(crate) buffer: usize,
+    pub(crate) rates: Rates,
 }
 
 struct JobSet {
@@ -106,6 +114,7 @@ pub(crate) struct Core {
     changed: Condvar,
     /// No further batch is made on time.
     stopping: AtomicBool,
+    made: Instant,
     next_operator: AtomicU64,
 }
 
@@ -136,6 +145,7 @@ impl Core {
             }),
             changed: Condvar::new(),
             stopping: AtomicBool::new(false),
+            made: Instant::now(),
             next_operator: AtomicU64::new(1),
         }
     }
@@ -188,8 +198,10 @@ impl Core {
     }
 
     pub(crate) fn statistics(&self) -> Statistics {
+        let rate_limit = lock(&self.inputs).iter().filter_map(|input| input.limit()).min();
         let status = lock(&self.status);
         Statistics {
+            rate_limit,
             waiting: status.queue.len() + status.running.len(),
             spilled_bytes: self.exec.storage.spilled(),
             memory_peak: self.exec.storage.budget().peak(),
@@ -258,6 +270,8 @@ impl Core {
 
     /// Makes batch `k` and queues it once there is room; false if the context stopped.
     fn make_batch(&self, k: u64) -> bool {
+        // A batch for which there was no room waited too.
+        let submitted = Instant::now();
         {
             let mut status = lock(&self.status);
             while status.queue.len() >= self.settings.most_queued && !status.closed {
@@ -267,7 +281,6 @@ impl Core {
                 return false;
             }
         }
-        let submitted = Instant::now();
         let jobs = {
             let graph = lock(&self.graph);
             guarded(|| graph.generate(k))
@@ -342,6 +355,8 @@ impl Core {
             });
         });
         let inputs = lock(&self.inputs).clone();
+        let end = started.duration_since(self.made) + info.processing_time;
+        inputs.iter().for_each(|input| input.observe(set.k, &info, end));
         let committed = if error.is_none() { inputs.iter().try_for_each(|input| input.completed(low)) } else { Ok(()) };
         lock(&self.graph).forget(low);
         let error = error.or(committed.err().map(|e| (e.kind(), format!("batch {time}: {e}"))));

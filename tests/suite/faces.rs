@@ -8,9 +8,12 @@ use arrow_array::types::{Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, ArrayRef, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use windrow::query::{Query, Window, avg, count_of, max, min, sum};
-use windrow::stream::{reduce_by_key_and_window, reduce_by_key_and_window_inverse};
+use windrow::stream::{
+    ManualClock, StreamingContext, Time, reduce_by_key_and_window, reduce_by_key_and_window_inverse,
+};
 
 /// A key, and what is known of its values: how many, their sum, the least and the greatest.
 type Row = (Option<i64>, (i64, i64, i64, i64));
@@ -67,6 +70,45 @@ fn declared(records: &[(i64, Option<i64>, i64)], length: i64, slide: i64, cut: u
     windows
 }
 
+/// The same windows by streams of closures: counts and sums with an inverse, the extremes without.
+fn streamed(batches: &[Vec<(Option<i64>, i64)>], length: u64, slide: u64, threads: usize) -> Windows {
+    let clock = ManualClock::new();
+    let ctx = StreamingContext::builder().batch_interval(Duration::from_millis(1)).threads(threads);
+    let ctx = ctx.manual_clock(&clock).build().expect("a context");
+    let (length, slide) = (Duration::from_millis(length), Duration::from_millis(slide));
+    let rows = ctx.queue_stream(batches.to_vec());
+    let sums = rows.map(|(key, value)| (key, (1, value))).reduce_by_key_and_window_filtered(
+        |a: &(i64, i64), b| (a.0 + b.0, a.1 + b.1),
+        |a, b| (a.0 - b.0, a.1 - b.1),
+        length,
+        slide,
+        |row| row.1.0 > 0,
+    );
+    let extremes = rows.map(|(key, value)| (key, (value, value))).reduce_by_key_and_window_without_inverse(
+        |a: &(i64, i64), b| (a.0.min(b.0), a.1.max(b.1)),
+        length,
+        slide,
+    );
+    let windows = Arc::new(Mutex::new(Windows::new()));
+    let into = windows.clone();
+    sums.full_outer_join(&extremes).for_each_batch(move |batch, time| {
+        let both = |row| match row {
+            (key, (Some((n, sum)), Some((least, greatest)))) => (key, (n, sum, least, greatest)),
+            (key, _) => panic!("{key:?} is in one of the two windows only"),
+        };
+        let mut rows: Vec<Row> = batch.collect()?.into_iter().map(both).collect();
+        rows.sort();
+        if !rows.is_empty() {
+            into.lock().expect("no panic").insert(time.millis() as i64, rows);
+        }
+        Ok(())
+    });
+    ctx.start().expect("started");
+    ctx.run_until(Time::from_millis(batches.len() as u64)).expect("run");
+    ctx.stop(true).expect("stopped");
+    std::mem::take(&mut *windows.lock().expect("no panic"))
+}
+
 proptest! {
     #[test]
     fn both_faces_agree(
@@ -95,6 +137,12 @@ proptest! {
         // The typed face emits while there are batches; the declared one until the last record has left.
         want.retain(|end, _| *end > 0 && *end <= BATCHES);
         prop_assert_eq!(&typed, &want);
+        let values: Vec<Vec<_>> = (0..BATCHES)
+            .map(|at| records.iter().filter(|r| r.0 == at).map(|r| (r.1, r.2)).collect())
+            .collect();
+        for threads in [1, 3] {
+            prop_assert_eq!(&streamed(&values, length, slide, threads), &want);
+        }
         // With an inverse, sums and counts are those of the declared face, and keys that left stay at zero.
         let sums = reduce_by_key_and_window_inverse(
             batches.into_iter().map(|batch| batch.into_iter().map(|(key, all)| (key, (all.0, all.1))).collect()),

@@ -4,8 +4,9 @@
 //! prints, `sessions` that of `--session`, `formats` the reading of CSV, TSV, patterns, zones and compressed input,
 //! `parse` the parsed records, `survive` what must not bring a run down, `columnar` Parquet and record batches, `library`
 //! the public API, `lateness` bounds, `aggregates` what the property of the engines leaves out, `faces` both faces on
-//! the same records, `shuffle` the partitioning of files, `spill` memory
-//! limits, `record` the README's tables; `dstream`, `shared` and `lines` run cases and real logs where `WINDROW_SHARED` names them;
+//! the same records, `rates` how fast inputs may come, `shuffle` the partitioning of files, `spill` memory
+//! limits, `record` the README's tables, `soak` what has to hold for long; `dstream`, `shared` and `lines` run cases and
+//! real logs where `WINDROW_SHARED` names them;
 //! `layering` holds the house in order.
 
 mod aggregates;
@@ -22,11 +23,13 @@ mod layering;
 mod library;
 mod lines;
 mod parse;
+mod rates;
 mod record;
 mod run;
 mod semantics;
 mod sessions;
 mod shared;
 mod shuffle;
+mod soak;
 mod spill;
 mod survive;

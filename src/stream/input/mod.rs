@@ -8,9 +8,11 @@ mod queue;
 mod receiver;
 mod socket;
 mod source;
+mod throttle;
 
 pub use queue::BatchQueue;
 pub use receiver::{Receiver, ReceiverOptions, Store};
 pub use source::{Chunk, Offset, Source, SourceOptions, TailSource};
 
 pub(crate) use directory::lines_of;
+pub(crate) use throttle::{Rates, Throttle};

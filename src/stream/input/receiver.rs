@@ -5,8 +5,10 @@
 //!
 //! Invariant: a record that was stored is in exactly one batch; `store` says so by returning without error.
 
+use super::throttle::{Allowance, Throttle};
 use crate::stream::context::Switch;
 use crate::stream::exec::guarded;
+use crate::stream::listener::BatchInfo;
 use crate::stream::scheduler::{Input, lock};
 use crate::stream::{Batch, DStream, Data, StreamingContext};
 use crate::{Error, ErrorKind, Result};
@@ -85,10 +87,12 @@ struct Buffer<T> {
     capacity: usize,
     switch: Switch,
     received: Arc<AtomicU64>,
+    throttle: Arc<Throttle>,
 }
 
 struct Held<T> {
     records: Vec<T>,
+    allowance: Allowance,
     /// Why the receiver was given up.
     failed: Option<String>,
 }
@@ -109,7 +113,8 @@ impl<T> std::fmt::Debug for Store<T> {
 }
 
 impl<T: Send> Store<T> {
-    /// Stores a record; waits while the buffer is full.
+    /// Stores a record; waits while the buffer is full, or more has come than the [limit](crate::stream::Builder::max_rate)
+    /// allows.
     ///
     /// # Errors
     /// The receiver was stopped; the record is not stored.
@@ -118,7 +123,7 @@ impl<T: Send> Store<T> {
     }
 
     /// Stores records that belong together: they are in the same batch. Waits while the buffer has no room for all of
-    /// them, or, if it never has, until it is empty.
+    /// them, or, if it never has, until it is empty; a limit is kept on the whole: the next ones wait for longer.
     ///
     /// # Errors
     /// As [`store`](Self::store): none is stored.
@@ -131,13 +136,24 @@ impl<T: Send> Store<T> {
         self.0.switch.is_set()
     }
 
+    /// Records that can be stored at once without going far beyond the limit.
+    pub(crate) fn piece(&self) -> usize {
+        self.0.throttle.limit().map_or(usize::MAX, |rate| (rate / 50).max(1) as usize)
+    }
+
     fn wait_for_room(&self, records: usize, put: impl FnOnce(&mut Held<T>)) -> Result<()> {
         let mut held = lock(&self.0.held);
-        while !held.records.is_empty() && held.records.len() + records > self.0.capacity && !self.is_stopped() {
-            held = self.0.room.wait(held).unwrap_or_else(PoisonError::into_inner);
-        }
-        if self.is_stopped() {
-            return Err(Error::new(ErrorKind::Input, "the receiver was stopped"));
+        loop {
+            if self.is_stopped() {
+                return Err(Error::new(ErrorKind::Input, "the receiver was stopped"));
+            }
+            if !held.records.is_empty() && held.records.len() + records > self.0.capacity {
+                held = self.0.room.wait(held).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let limit = self.0.throttle.limit();
+            let Some(Err(wait)) = limit.map(|rate| held.allowance.take(records, rate, Instant::now())) else { break };
+            held = self.0.room.wait_timeout(held, wait).unwrap_or_else(PoisonError::into_inner).0;
         }
         put(&mut held);
         Ok(())
@@ -213,6 +229,17 @@ impl<T: Data, R: Receiver<T>> Input for Supervised<T, R> {
     fn has_more(&self) -> bool {
         !lock(&self.buffer.held).records.is_empty()
     }
+
+    fn observe(&self, k: u64, batch: &BatchInfo, end: Duration) {
+        self.buffer.throttle.learn(k, batch, end);
+        // Who waits does so by the limit of before.
+        let _held = lock(&self.buffer.held);
+        self.buffer.room.notify_all();
+    }
+
+    fn limit(&self) -> Option<u64> {
+        self.buffer.throttle.limit()
+    }
 }
 
 impl StreamingContext {
@@ -224,16 +251,17 @@ impl StreamingContext {
     /// As [`receiver_stream`](Self::receiver_stream), supervised as `options` say.
     pub fn receiver_stream_with<T: Data>(&self, receiver: impl Receiver<T>, options: ReceiverOptions) -> DStream<T> {
         let buffer = Arc::new(Buffer {
-            held: Mutex::new(Held { records: Vec::new(), failed: None }),
+            held: Mutex::new(Held { records: Vec::new(), allowance: Allowance::new(), failed: None }),
             room: Condvar::new(),
             capacity: self.core.settings.buffer,
             switch: Switch::default(),
             received: self.core.received.clone(),
+            throttle: self.throttle(),
         });
         let input =
             Supervised { buffer: buffer.clone(), receiver: Arc::new(receiver), options, thread: Mutex::default() };
         let exec = self.core.exec.clone();
-        self.input("receiver_stream", Some(Arc::new(input)), move |_| {
+        self.input("receiver_stream", Some(Arc::new(input)), move |k| {
             let records = {
                 let mut held = lock(&buffer.held);
                 if let Some(why) = held.failed.take() {
@@ -243,6 +271,7 @@ impl StreamingContext {
                 std::mem::take(&mut held.records)
             };
             buffer.received.fetch_add(records.len() as u64, Ordering::Relaxed);
+            buffer.throttle.note(k, records.len() as u64);
             Ok(Some(Batch::of(&exec, records, exec.partitions)))
         })
     }

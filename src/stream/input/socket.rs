@@ -57,7 +57,10 @@ impl Receiver<String> for Lines {
                 }
             }
             rest.extend_from_slice(&read[last + 1..]);
-            store.store_many(lines)?;
+            let mut lines = lines.into_iter().peekable();
+            while lines.peek().is_some() {
+                store.store_many(lines.by_ref().take(store.piece()).collect())?;
+            }
         }
         Ok(())
     }

@@ -7,7 +7,9 @@
 //! # Known limitation
 //! Offsets live as long as the context: a restart reads from what the source itself remembers as committed.
 
+use super::throttle::Throttle;
 use crate::stream::context::Switch;
+use crate::stream::listener::BatchInfo;
 use crate::stream::scheduler::{Input, lock};
 use crate::stream::{Batch, DStream, Data, StreamingContext};
 use crate::{Error, Result};
@@ -17,6 +19,7 @@ use std::io::{BufRead, BufReader, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// A place in a partition. Only the source that gave it knows what it means.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
@@ -88,6 +91,7 @@ struct State<S> {
 struct Reader<S> {
     state: Mutex<State<S>>,
     limit: usize,
+    throttle: Arc<Throttle>,
     /// Whether the last batch was full somewhere.
     full: AtomicBool,
     switch: Switch,
@@ -100,10 +104,21 @@ impl<S: Source> Reader<S> {
         let State { source, offsets, open } = &mut *state;
         let mut after = offsets.clone();
         let (mut all, mut full) = (Vec::new(), false);
-        for (partition, from) in source.partitions()? {
+        let partitions = source.partitions()?;
+        // What one partition leaves of the limit is for the others.
+        let (mut allowed, mut others) = (self.throttle.per_batch(), partitions.len());
+        for (partition, from) in partitions {
             let from = after.entry(partition).or_insert(from);
-            let chunk = source.read(partition, from, self.limit)?;
-            full |= chunk.records.len() >= self.limit;
+            let share = allowed.map_or(usize::MAX, |allowed| allowed.div_ceil(others.max(1)));
+            let limit = self.limit.min(share);
+            if limit == 0 {
+                full = true;
+                continue;
+            }
+            let chunk = source.read(partition, from, limit)?;
+            full |= chunk.records.len() >= limit;
+            others -= 1;
+            allowed = allowed.map(|allowed| allowed.saturating_sub(chunk.records.len()));
             *from = chunk.next;
             all.push(chunk.records);
         }
@@ -111,6 +126,7 @@ impl<S: Source> Reader<S> {
         *offsets = after.clone();
         open.push_back((k, after));
         self.full.store(full, Ordering::Relaxed);
+        self.throttle.note(k, all.iter().map(|part| part.len() as u64).sum());
         Ok(all)
     }
 }
@@ -129,6 +145,14 @@ impl<S: Source> Input for Reader<S> {
         !self.switch.is_set() && self.full.load(Ordering::Relaxed)
     }
 
+    fn observe(&self, k: u64, batch: &BatchInfo, end: Duration) {
+        self.throttle.learn(k, batch, end);
+    }
+
+    fn limit(&self) -> Option<u64> {
+        self.throttle.limit()
+    }
+
     fn completed(&self, k: u64) -> Result<()> {
         let mut state = lock(&self.state);
         let mut done = None;
@@ -145,6 +169,7 @@ impl StreamingContext {
         let reader = Arc::new(Reader {
             state: Mutex::new(State { source, offsets: BTreeMap::new(), open: VecDeque::new() }),
             limit: options.limit,
+            throttle: self.throttle(),
             full: AtomicBool::new(false),
             switch: Switch::default(),
         });
