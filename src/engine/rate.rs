@@ -89,7 +89,7 @@ struct Last {
     error: f64,
 }
 
-/// See the module.
+/// Says after each batch how many records a second the next ones may hold; made by [`Pid::estimator`].
 #[derive(Debug, Clone)]
 pub struct RateEstimator {
     pid: Pid,
