@@ -46,6 +46,10 @@
 //!   disk*: rows are wider than the cells that they come from, so every row that is not spilled counts.
 //! - *A block that does not fold sends states too*, one record each, not raw values: reduce then knows one operation.
 //!
+//! Input without an end ([`source::Live`]) is one more reader: it never waits for more itself, but says that there is nothing
+//! now; then the run reduces what it has, hands out what has closed, and waits. So no window that has closed is held
+//! back by a read, and a run that has enough to read works as over files.
+//!
 //! # Known limitation
 //! The memory limit bounds keys, cells, blocks that wait and spill buffers, not what decoders and outputs hold, some tens of
 //! MiB. With a lateness bound nothing is spilled, a refused lease of the budget is an error, and several inputs take turns

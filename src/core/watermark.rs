@@ -19,6 +19,8 @@ pub struct Clock {
     bound: i64,
     max_ahead: Option<i64>,
     before: Option<i64>,
+    /// What the distance ahead is measured from, in place of the records before.
+    now: Option<i64>,
     floor: i64,
     greatest: Option<i64>,
     disorder: i64,
@@ -27,13 +29,31 @@ pub struct Clock {
 impl Clock {
     /// A clock at rest: records may be `bound` late, and `max_ahead` ahead of the greatest time before them.
     pub fn new(bound: i64, max_ahead: Option<i64>) -> Clock {
-        Clock { bound: bound.min(LONGEST), max_ahead, before: None, floor: i64::MIN, greatest: None, disorder: 0 }
+        Clock {
+            bound: bound.min(LONGEST),
+            max_ahead,
+            before: None,
+            now: None,
+            floor: i64::MIN,
+            greatest: None,
+            disorder: 0,
+        }
     }
 
     /// The clock of an input that goes on where others are: the first record is ahead of `before`, if of anything, and the
     /// watermark begins at `floor`.
     pub fn after(self, before: Option<i64>, floor: i64) -> Clock {
         Clock { before, floor, ..self }
+    }
+
+    /// The next records are ahead of `now`, if of anything: that is how live inputs are measured.
+    pub fn at(&mut self, now: i64) {
+        self.now = Some(now);
+    }
+
+    /// The watermark is `floor` at least: windows that have closed without this clock.
+    pub fn raise(&mut self, floor: i64) {
+        self.floor = self.floor.max(floor);
     }
 
     /// The greatest time so far.
@@ -61,7 +81,8 @@ impl Clock {
     pub fn pass(&mut self, least: i64, greatest: i64, disorder: i64) -> bool {
         let disorder = disorder.max(self.greatest.map_or(0, |before| before.saturating_sub(least)));
         // Only the first record is measured by what the other inputs have come to, the next ones by it.
-        let reference = self.greatest.unwrap_or_else(|| self.before.map_or(least, |before| before.min(least)));
+        let first = || self.before.map_or(least, |before| before.min(least));
+        let reference = self.now.or(self.greatest).unwrap_or_else(first);
         let far = |most| greatest.saturating_sub(reference) > most;
         let on_time = disorder <= self.bound && least >= self.floor && !self.max_ahead.is_some_and(far);
         if on_time {
@@ -77,11 +98,11 @@ impl Clock {
         let first = times.first()?;
         let mut greatest = self.greatest.unwrap_or(*first);
         let (mut back, mut forth, mut least) = (0, 0, *first);
-        if let (None, Some(before)) = (self.greatest, self.before) {
+        if let (None, None, Some(before)) = (self.now, self.greatest, self.before) {
             forth = first.saturating_sub(before);
         }
         for ts in times {
-            forth = forth.max(ts.saturating_sub(greatest));
+            forth = forth.max(ts.saturating_sub(self.now.unwrap_or(greatest)));
             greatest = greatest.max(*ts);
             back = back.max(greatest.saturating_sub(*ts));
             least = least.min(*ts);
@@ -97,7 +118,7 @@ impl Clock {
     fn marks(&mut self, times: &[i64]) -> Vec<i64> {
         let mut marks = Vec::with_capacity(times.len());
         for ts in times {
-            if let (Some(most), Some(reference)) = (self.max_ahead, self.greatest.or(self.before))
+            if let (Some(most), Some(reference)) = (self.max_ahead, self.now.or(self.greatest).or(self.before))
                 && ts.saturating_sub(reference) > most
             {
                 marks.push(AHEAD);
@@ -133,6 +154,21 @@ mod tests {
         let mut clock = Clock::new(0, Some(19)).after(Some(0), -20);
         assert!(!clock.pass(-1, 19, 0));
         assert_eq!(clock.judge(&[-1, 19]), Some(vec![-20, AHEAD]));
+    }
+
+    #[test]
+    fn live_records_are_measured_by_the_clock_on_the_wall() {
+        let mut clock = Clock::new(0, Some(10));
+        clock.at(100);
+        // Far from each other, and none of them ahead of the wall.
+        assert_eq!(clock.judge(&[0, 50, 110]), None);
+        assert!(!clock.pass(111, 111, 0));
+        assert_eq!(clock.judge(&[111, 120]), Some(vec![AHEAD, AHEAD]));
+        clock.at(110);
+        assert!(clock.pass(111, 120, 0));
+        clock.raise(130);
+        assert_eq!(clock.watermark(), 130);
+        assert_eq!(clock.judge(&[120]), Some(vec![130]));
     }
 
     proptest! {

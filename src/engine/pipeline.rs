@@ -32,6 +32,11 @@ impl<T: Send, M: Send> Pipeline<T, M> {
         Pipeline { round, tasks: VecDeque::new(), results: VecDeque::new(), exhausted: false }
     }
 
+    /// The source has more after all: what [`run`](Self::run) took for the end was none.
+    pub(crate) fn reopen(&mut self) {
+        self.exhausted = false;
+    }
+
     /// Runs `next(n)` (up to `n` tasks, none at the end) until it gives nothing more; `map` runs in parallel, `reduce`
     /// gets rounds of results in order. Returns true at the end, false where `reduce` breaks: then what was begun is
     /// mapped to its end and kept for the next call. Call it on a rayon pool.

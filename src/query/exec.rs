@@ -9,7 +9,7 @@ use super::keys::{ByteRows, KeyRows, WordRows};
 use super::map::{Mapped, Marks, Partitioning, Piece, Scratch, map_block};
 use super::plan::Plan;
 use super::reduce::Partition;
-use super::rounds::{Joint, Origin, Reducer, Slot, Unit, write};
+use super::rounds::{Joint, Origin, Reducer, Slot, Turn, Unit, write};
 use super::session::Emission;
 use super::spill::{Spill, Waves, sequence};
 use super::tally::Tally;
@@ -19,12 +19,15 @@ use crate::core::watermark::disorder;
 use crate::engine::Pipeline;
 use crate::memory::Budget;
 use crate::metrics::Statistics;
+use crate::source::live::{Live, Paced, Position};
 use crate::source::merge::Merged;
 use crate::source::{BadPlace, Cut, Progress, Reader, Task};
 use arrow_array::RecordBatch;
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 /// What happens to bad records.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -60,6 +63,8 @@ pub(crate) struct Context {
     pub(crate) inputs: Vec<Option<PathBuf>>,
     /// Tells when the run is to stop.
     pub(crate) progress: Arc<Progress>,
+    /// How windows are handed out that close while the input goes on, and how the run is ended.
+    pub(crate) live: Option<Live>,
 }
 
 /// How late and how far ahead records may be, microseconds.
@@ -79,6 +84,10 @@ pub(crate) trait Run: Send {
     fn bad(&self) -> &[BadPlace];
     /// Windows that are known to hold a record, and how many have been handed out.
     fn windows(&self) -> (u64, u64);
+    /// How many windows were handed out that had not closed, because the run was stopped.
+    fn partial(&self) -> u64;
+    /// How far followed files have been read whose records count in what was handed out or is still open.
+    fn positions(&self) -> Vec<Position>;
 }
 
 /// Begins a run. Nothing is read before the first block is asked for.
@@ -113,6 +122,45 @@ struct Fold<K: KeyRows> {
     waves: Option<Waves<K>>,
     /// The whole input has been read.
     finished: bool,
+    flow: Flow,
+}
+
+/// How live input comes and goes.
+#[derive(Default)]
+struct Flow {
+    /// There was nothing more to read.
+    dry: bool,
+    /// Windows have closed that were not handed out, as far as is known.
+    has_closed: bool,
+    /// There are windows that were closed and not let go of.
+    handed_out: bool,
+    /// Nothing more will come; what has closed is handed out for the last time.
+    over: bool,
+    /// When windows that have closed are next worth a look.
+    next_close: Option<Instant>,
+    /// Windows that were handed out when the run was stopped.
+    closed: Option<u64>,
+    positions: BTreeMap<u64, Position>,
+}
+
+/// How long windows that have closed may wait while input goes on, and how much longer than looking at them takes.
+const CLOSE_EVERY: Duration = Duration::from_millis(100);
+const CLOSE_SHARE: u32 = 4;
+/// Texts that were read to their end whose positions are kept.
+const POSITIONS: usize = 4096;
+
+impl Flow {
+    fn is_due(&self) -> bool {
+        self.over || self.next_close.is_none_or(|next| Instant::now() >= next)
+    }
+
+    fn moved(&mut self, position: Position) {
+        self.positions.insert(position.text, position);
+        if self.positions.len() > POSITIONS {
+            let done = self.positions.iter().find(|(_, p)| p.done).map(|(text, _)| *text);
+            done.into_iter().for_each(|text| drop(self.positions.remove(&text)));
+        }
+    }
 }
 
 impl<K: KeyRows> Fold<K> {
@@ -146,6 +194,17 @@ impl<K: KeyRows> Fold<K> {
                 reader = Box::new(merged);
             }
         }
+        let mut judge = context.lateness.map(|lateness| Judge::new(lateness, firsts));
+        let mut flow = Flow::default();
+        if let Some(live) = &context.live {
+            if let Some(lateness) = context.lateness.filter(|_| live.is_endless()) {
+                judge = Some(Judge::new(lateness, reader.first_times()?).live());
+            }
+            if let Some(speed) = live.speed {
+                reader = Box::new(Paced::new(reader, live.clone(), speed));
+            }
+            live.positions.iter().for_each(|position| flow.moved(position.clone()));
+        }
         Ok(Fold {
             pipeline: Pipeline::new(round),
             mapper: Mapper {
@@ -154,7 +213,7 @@ impl<K: KeyRows> Fold<K> {
                 scratches: Mutex::default(),
             },
             joints: std::iter::repeat_with(Joint::default).take(inputs).collect(),
-            judge: context.lateness.map(|lateness| Judge::new(lateness, firsts)),
+            judge,
             partitions: Vec::new(),
             tally: Tally::new(inputs),
             spill,
@@ -162,6 +221,7 @@ impl<K: KeyRows> Fold<K> {
             waves: None,
             tasks: 0,
             finished: false,
+            flow,
             plan,
             context,
             reader,
@@ -175,11 +235,23 @@ impl<K: KeyRows> Fold<K> {
 
     /// Reads on: to the end, or until it is worth while to hand out windows that have closed.
     fn read(&mut self) -> Result<()> {
+        if self.flow.dry {
+            if self.reader.wait()? {
+                self.flow.dry = false;
+                self.pipeline.reopen();
+            } else if !self.flow.over {
+                self.flow.over = true;
+                return Ok(());
+            }
+        }
         let streams = self.streams();
-        let Fold { plan, context, reader, pipeline, mapper, joints, judge, partitions, tally, spill, tasks, .. } = self;
+        let Fold {
+            plan, context, reader, pipeline, mapper, joints, judge, partitions, tally, spill, tasks, flow, ..
+        } = self;
         let spill = spill.as_ref();
         let (budget, progress) = (context.budget.clone(), context.progress.clone());
         let bound = context.lateness.map(|lateness| lateness.bound);
+        let live = context.live.is_some();
         let mapper = &*mapper;
         let mut reducer = Reducer { plan, budget: &budget, spill, mapper, judge, partitions, tally, again: None };
         let ended = pipeline.run(
@@ -226,29 +298,42 @@ impl<K: KeyRows> Fold<K> {
                 Ok(Unit { blocks, report, lease })
             },
             |units: Vec<Unit<K>>| {
-                let mut blocks: Vec<(usize, Slot<K>)> = Vec::new();
+                let mut blocks: Vec<Turn<K>> = Vec::new();
                 let mut leases = Vec::new();
                 let mut ended = Vec::new();
+                let mut moved = Vec::new();
                 for unit in units {
                     let input = unit.report.input;
                     ended.extend(unit.report.ended.then_some(input));
+                    if let Some(arrival) = &unit.report.arrival {
+                        moved.extend(arrival.position.clone());
+                        blocks.push(Turn::Arrival(input, arrival.clone()));
+                    }
                     reducer.tally.report(unit.report, context)?;
                     leases.push(unit.lease);
+                    while joints.len() <= input {
+                        joints.push(Joint::default());
+                    }
                     for slot in unit.blocks {
-                        joints[input].push(slot, |slot| blocks.push((input, slot)));
+                        joints[input].push(slot, |slot| blocks.push(Turn::Block(input, slot)));
                     }
                 }
                 reducer.reduce(blocks, &mut context.late_sink)?;
+                moved.into_iter().for_each(|position| flow.moved(position));
                 if let Some(judge) = reducer.judge {
                     ended.into_iter().for_each(|input| judge.end(input));
                 }
-                Ok(if streams && reducer.is_step() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+                let closes = reducer.is_step() || live && flow.is_due() && reducer.has_closed();
+                Ok(if streams && closes { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
             },
         )?;
-        if ended {
+        if ended && live && !flow.over {
+            flow.dry = true;
+            flow.has_closed = reducer.has_closed();
+        } else if ended {
             let mut rest = Vec::new();
             for (input, joint) in joints.iter_mut().enumerate() {
-                joint.flush(|slot| rest.push((input, slot)));
+                joint.flush(|slot| rest.push(Turn::Block(input, slot)));
             }
             reducer.reduce(rest, &mut context.late_sink)?;
             self.finish()?;
@@ -269,11 +354,25 @@ impl<K: KeyRows> Fold<K> {
 
     /// Hands the windows that have closed, or all at the end, over to the emitter.
     fn close(&mut self) -> Result<()> {
+        let stopped = self.finished && self.context.live.as_ref().is_some_and(Live::is_stopped);
+        if stopped && self.context.live.as_ref().is_some_and(|live| live.keep_open) {
+            return Ok(());
+        }
+        if self.flow.dry && !self.finished && !(self.flow.has_closed && self.flow.is_due()) {
+            return Ok(());
+        }
         if self.streams() {
+            let begun = Instant::now();
             let watermark = self.judge.as_ref().map_or(i64::MIN, Judge::watermark);
             let watermark = (!self.finished).then_some(watermark);
             let emitter = self.emitter.get_or_insert_with(|| Emission::streaming(self.plan.clone()));
-            return emitter.close(watermark, &mut self.partitions);
+            if stopped {
+                self.flow.closed = Some(emitter.windows().1);
+            }
+            emitter.close(watermark, &mut self.partitions)?;
+            (self.flow.has_closed, self.flow.handed_out) = (false, true);
+            self.flow.next_close = Some(Instant::now() + CLOSE_EVERY.max(CLOSE_SHARE * begun.elapsed()));
+            return Ok(());
         }
         if self.finished {
             let partitions = std::mem::take(&mut self.partitions);
@@ -302,7 +401,9 @@ impl<K: KeyRows> Run for Fold<K> {
                 if let Some(batches) = emitter.next_block()? {
                     return Ok(Some(batches));
                 }
-                emitter.release(&mut self.partitions)?;
+                if std::mem::take(&mut self.flow.handed_out) {
+                    emitter.release(&mut self.partitions)?;
+                }
             }
             if self.finished {
                 return Ok(None);
@@ -332,6 +433,14 @@ impl<K: KeyRows> Run for Fold<K> {
 
     fn bad(&self) -> &[BadPlace] {
         &self.tally.bad
+    }
+
+    fn partial(&self) -> u64 {
+        self.flow.closed.map_or(0, |closed| self.windows().1 - closed)
+    }
+
+    fn positions(&self) -> Vec<Position> {
+        self.flow.positions.values().cloned().collect()
     }
 
     fn windows(&self) -> (u64, u64) {

@@ -17,12 +17,16 @@ pub(super) struct Judge {
     /// The greatest time over all inputs.
     greatest: Option<i64>,
     disorder: i64,
+    /// How far the watermark of live inputs has come; `None`: inputs have an end.
+    reached: Option<i64>,
 }
 
 enum Input {
     /// Not begun; its first record's time, as far as that is known.
     Waiting(Option<i64>),
     Running(Clock),
+    /// Live, and silent.
+    Silent(Clock),
     Ended,
 }
 
@@ -30,18 +34,75 @@ impl Judge {
     /// Of inputs whose first records have these times, as far as they are known.
     pub(super) fn new(lateness: Lateness, firsts: Vec<Option<i64>>) -> Judge {
         let inputs = firsts.into_iter().map(Input::Waiting).collect();
-        Judge { lateness, inputs, greatest: None, disorder: 0 }
+        Judge { lateness, inputs, greatest: None, disorder: 0, reached: None }
+    }
+
+    /// Of live inputs, of which there may be more.
+    pub(super) fn live(self) -> Judge {
+        Judge { reached: Some(i64::MIN), ..self }
     }
 
     /// The watermark of the whole stream: nothing that comes counts in a window that has closed by it. The least integer
     /// if that is unknown, the greatest if all inputs have ended.
     pub(super) fn watermark(&self) -> i64 {
+        if let Some(reached) = self.reached {
+            return reached.max(self.live_watermark());
+        }
         let of_input = |input: &Input| match input {
             Input::Ended => i64::MAX,
-            Input::Running(clock) => clock.watermark(),
+            Input::Running(clock) | Input::Silent(clock) => clock.watermark(),
             Input::Waiting(first) => self.floor(*first),
         };
         self.inputs.iter().map(of_input).min().unwrap_or(i64::MAX)
+    }
+
+    fn live_watermark(&self) -> i64 {
+        let going = self.inputs.iter().filter_map(|input| match input {
+            Input::Running(clock) => Some(clock.watermark()),
+            Input::Waiting(first) => first.map(|first| self.floor(Some(first))),
+            Input::Silent(_) | Input::Ended => None,
+        });
+        let silent = self.inputs.iter().filter_map(|input| match input {
+            Input::Silent(clock) => Some(clock.watermark()),
+            _ => None,
+        });
+        going.min().or(silent.max()).unwrap_or(i64::MIN)
+    }
+
+    /// Remembers how far live inputs have come.
+    fn advance(&mut self) {
+        if self.reached.is_some() {
+            self.reached = Some(self.watermark());
+        }
+    }
+
+    /// The next block of live input number `input` came when the clock on the wall stood at `now`.
+    pub(super) fn arrived(&mut self, input: usize, now: i64) {
+        self.make_room(input);
+        self.clock(input).at(now);
+    }
+
+    /// A new live input begins as number `input`.
+    pub(super) fn begin(&mut self, input: usize) {
+        self.make_room(input);
+        self.inputs[input] = Input::Waiting(None);
+    }
+
+    /// Live input number `input` has fallen silent, or ended.
+    pub(super) fn silence(&mut self, input: usize) {
+        self.make_room(input);
+        if let Input::Running(clock) = &self.inputs[input] {
+            self.inputs[input] = Input::Silent(clock.clone());
+        } else if let Input::Waiting(_) = self.inputs[input] {
+            self.inputs[input] = Input::Waiting(None);
+        }
+        self.advance();
+    }
+
+    fn make_room(&mut self, input: usize) {
+        while self.inputs.len() <= input {
+            self.inputs.push(Input::Waiting(None));
+        }
     }
 
     /// Where the watermark of an input begins whose first time is `first`. That time may be far ahead of everything, set
@@ -63,9 +124,18 @@ impl Judge {
 
     fn clock(&mut self, input: usize) -> &mut Clock {
         let Lateness { bound, max_ahead } = self.lateness;
-        if let Input::Waiting(first) = self.inputs[input] {
-            let clock = Clock::new(bound, max_ahead).after(self.greatest, self.floor(first));
-            self.inputs[input] = Input::Running(clock);
+        match &self.inputs[input] {
+            Input::Waiting(first) => {
+                let mut clock = Clock::new(bound, max_ahead).after(self.greatest, self.floor(*first));
+                self.reached.into_iter().for_each(|reached| clock.raise(reached));
+                self.inputs[input] = Input::Running(clock);
+            }
+            Input::Silent(clock) => {
+                let mut clock = clock.clone();
+                clock.raise(self.watermark());
+                self.inputs[input] = Input::Running(clock);
+            }
+            Input::Running(_) | Input::Ended => {}
         }
         match &mut self.inputs[input] {
             Input::Running(clock) => clock,
@@ -94,5 +164,6 @@ impl Judge {
         let (greatest, disorder) = (clock.greatest(), clock.disorder());
         self.greatest = self.greatest.max(greatest);
         self.disorder = self.disorder.max(disorder);
+        self.advance();
     }
 }

@@ -68,7 +68,7 @@ pub use session::Session;
 pub use crate::core::slide::Engine;
 use crate::core::window::WindowSpec;
 use crate::format::FieldType;
-use crate::source::BadPlace;
+use crate::source::{BadPlace, Live};
 use crate::time::{TimeFormat, Timestamp, Zone, parse_duration, parse_signed_duration};
 use crate::{Error, Result};
 use arrow_array::RecordBatch;
@@ -146,13 +146,21 @@ pub(crate) struct Options {
     pub(crate) max_bad: MaxBad,
     pub(crate) partition_bits: Option<u32>,
     pub(crate) spill_dir: Option<PathBuf>,
+    pub(crate) live: Option<Live>,
 }
 
 impl Options {
     /// The lateness bound, checked.
     fn lateness(&self, windowed: bool) -> Result<Option<exec::Lateness>> {
         let wrong = |what: &str| Err(Error::usage(what.to_owned()));
-        match (self.lateness, self.max_ahead) {
+        let paced = self.live.as_ref().filter(|live| live.is_endless() || live.speed.is_some());
+        if paced.is_some() && (self.naive || self.engine != Engine::Incremental) {
+            return wrong("the reference engines read everything first: they take no live input and no --speed");
+        }
+        if paced.is_some() && !windowed {
+            return wrong("live input and --speed need --window or --session: without them nothing closes");
+        }
+        match (self.lateness.or(paced.map(|_| Live::LATENESS)), self.max_ahead) {
             (None, None) => Ok(None),
             (None, Some(_)) => {
                 wrong("--max-ahead needs --lateness: without a bound nothing depends on the stream's clock")
@@ -220,6 +228,7 @@ impl Query {
                 max_bad: MaxBad::Unlimited,
                 partition_bits: None,
                 spill_dir: None,
+                live: None,
             },
             bad_sink: None,
             late_sink: None,
@@ -402,6 +411,14 @@ impl Query {
     #[must_use]
     pub fn lateness(mut self, bound: i64) -> Query {
         self.options.lateness = Some(bound);
+        self
+    }
+
+    /// Reads input as it comes, without an end or at a pace, and hands windows out as they close. [`lateness`](Self::lateness)
+    /// is 10 s then if it is not given, and [`max_ahead`](Self::max_ahead) is measured from the clock on the wall.
+    #[must_use]
+    pub fn live(mut self, live: Live) -> Query {
+        self.options.live = Some(live);
         self
     }
 

@@ -104,6 +104,7 @@ impl Records {
                 spill_dir: None,
                 inputs,
                 progress: progress.clone(),
+                live: None,
             },
             tally: Tally::new(inputs_count),
             progress,

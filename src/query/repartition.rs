@@ -353,6 +353,7 @@ impl Run {
             bad_sink,
             inputs: inputs.to_vec(),
             progress: Arc::default(),
+            live: None,
         };
         Run { tally, context }
     }

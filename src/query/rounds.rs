@@ -10,6 +10,7 @@ use super::reduce::Partition;
 use super::spill::Spill;
 use super::tally::Tally;
 use crate::memory::{Budget, Lease};
+use crate::source::live::{Arrival, Event};
 use crate::source::{Cut, Report, Task};
 use crate::{Error, Result};
 use rayon::prelude::*;
@@ -28,6 +29,14 @@ pub(super) enum Slot<K> {
     Mapped(Box<Mapped<K>>, Option<Origin>),
     /// A part with its place among all blocks.
     Part(Cut, Vec<Piece>, u64),
+}
+
+/// What comes next in the order of the input.
+pub(super) enum Turn<K> {
+    /// A block of an input.
+    Block(usize, Slot<K>),
+    /// What a live input did, or how its next block came.
+    Arrival(usize, Box<Arrival>),
 }
 
 /// Where a block can be had from once more.
@@ -79,9 +88,14 @@ pub(super) struct Reducer<'a, K: KeyRows> {
 
 impl<K: KeyRows> Reducer<'_, K> {
     /// Judges blocks and maps those that were not mapped yet, then lets every partition take its part of all.
-    pub(super) fn reduce(&mut self, blocks: Vec<(usize, Slot<K>)>, late_sink: &mut Option<LateSink>) -> Result<()> {
-        let judged = blocks.into_iter().map(|(input, slot)| self.judge(input, slot));
-        let judged: Vec<(Slot<K>, Marks)> = judged.collect::<Result<_>>()?;
+    pub(super) fn reduce(&mut self, blocks: Vec<Turn<K>>, late_sink: &mut Option<LateSink>) -> Result<()> {
+        let mut judged: Vec<(Slot<K>, Marks)> = Vec::with_capacity(blocks.len());
+        for turn in blocks {
+            match turn {
+                Turn::Block(input, slot) => judged.push(self.judge(input, slot)?),
+                Turn::Arrival(input, arrival) => self.arrive(input, &arrival),
+            }
+        }
         self.again = None;
         let blocks: Vec<Box<Mapped<K>>> = judged
             .into_par_iter()
@@ -134,6 +148,17 @@ impl<K: KeyRows> Reducer<'_, K> {
         Ok(())
     }
 
+    /// Takes note of what a live input did.
+    fn arrive(&mut self, input: usize, arrival: &Arrival) {
+        let Some(judge) = &mut *self.judge else { return };
+        match arrival.event {
+            Event::Begins => judge.begin(input),
+            Event::Silent => judge.silence(input),
+            Event::None if arrival.records => judge.arrived(input, arrival.at),
+            Event::None => {}
+        }
+    }
+
     /// The watermarks that the records of a block came under.
     fn judge(&mut self, input: usize, slot: Slot<K>) -> Result<(Slot<K>, Marks)> {
         let Some(judge) = &mut *self.judge else { return Ok((slot, Marks::new())) };
@@ -168,6 +193,18 @@ impl<K: KeyRows> Reducer<'_, K> {
         }
         let blocks = self.again.as_mut().and_then(|(_, blocks)| blocks.get_mut(origin.number));
         blocks.map(std::mem::take).ok_or_else(|| Error::input("changed while it was read"))
+    }
+
+    /// Whether any window has closed that may hold records; sessions are not looked at one by one.
+    pub(super) fn has_closed(&self) -> bool {
+        let Some(judge) = &self.judge else { return false };
+        let watermark = judge.watermark();
+        if self.partitions.is_empty() || watermark == i64::MIN {
+            return false;
+        }
+        let Some(spec) = self.plan.window else { return self.plan.session.is_some() };
+        let upto = spec.first_open(watermark) - 1;
+        self.partitions.iter().any(|partition| partition.panes.closed_cells(spec.panes_of(upto).1, upto) > 0)
     }
 
     /// Whether the cells of windows that have closed are many, also against the others, which stay and are moved.

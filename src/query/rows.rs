@@ -9,7 +9,9 @@ use super::session::SessionSpec;
 use crate::engine::{overlap, pool};
 use crate::memory::Budget;
 use crate::metrics::Statistics;
-use crate::source::{BadPlace, Progress};
+#[cfg(doc)]
+use crate::source::Live;
+use crate::source::{BadPlace, Position, Progress};
 use crate::{Error, Result};
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_cast::cast;
@@ -24,6 +26,7 @@ pub struct Rows {
     order: Option<Order>,
     rows_out: u64,
     pool: Arc<rayon::ThreadPool>,
+    live: bool,
     run: Box<dyn Run>,
     /// Nothing more will come.
     done: bool,
@@ -85,6 +88,7 @@ impl Rows {
             spill_dir: options.spill_dir,
             inputs,
             progress: progress.clone(),
+            live: options.live.clone(),
         };
         if let Some(limit) = options.memory {
             plan.fit(limit);
@@ -99,6 +103,7 @@ impl Rows {
             order,
             rows_out: 0,
             pool: Arc::new(pool),
+            live: options.live.is_some(),
             done: false,
             budget,
             progress,
@@ -135,6 +140,19 @@ impl Rows {
         self.progress.clone()
     }
 
+    /// How many windows were handed out before they had closed, because the run was stopped ([`Live::stop_flag`]).
+    pub fn partial(&self) -> u64 {
+        self.run.partial()
+    }
+
+    /// How far followed files have been read: everything before these positions counts in the windows that were handed
+    /// out or are open, nothing behind them does. Between two blocks of rows, and after the last one.
+    ///
+    /// [`Live::from_positions`] goes on behind them.
+    pub fn positions(&self) -> Vec<Position> {
+        self.run.positions()
+    }
+
     /// Worker threads of the run.
     pub fn threads(&self) -> usize {
         self.pool.current_num_threads()
@@ -146,8 +164,20 @@ impl Rows {
     ///
     /// # Errors
     /// Those of the run, and those of `take`.
-    pub fn for_each_block(&mut self, take: impl FnMut(Vec<RecordBatch>) -> Result<bool> + Send) -> Result<()> {
+    pub fn for_each_block(&mut self, mut take: impl FnMut(Vec<RecordBatch>) -> Result<bool> + Send) -> Result<()> {
         let pool = self.pool.clone();
+        if self.live {
+            // What has closed must be taken before anything is waited for, so the two do not overlap.
+            return pool.install(|| {
+                while let Some(block) = self.next_block()? {
+                    if !take(block)? {
+                        self.done = true;
+                        break;
+                    }
+                }
+                Ok(())
+            });
+        }
         if !pool.install(|| overlap(|| self.next_block(), take))? {
             self.done = true;
         }

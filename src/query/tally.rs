@@ -5,6 +5,7 @@ use super::map::Mapped;
 use crate::Result;
 use crate::metrics::{Ledger, Statistics};
 use crate::source::{BadPlace, Report};
+use std::path::Path;
 
 /// Bad records whose places are remembered.
 const BAD_PLACES: usize = 10;
@@ -35,8 +36,12 @@ impl Tally {
         ledger.add(&Ledger { read: bad, bad, ..Ledger::default() });
         self.statistics.bytes_in += report.bytes;
         self.statistics.cast_failed += report.cast_failed;
+        if self.next_line.len() <= report.input {
+            self.next_line.resize(report.input + 1, 0);
+        }
         let line = &mut self.next_line[report.input];
-        let file = context.inputs.get(report.input).cloned().flatten();
+        let path = report.arrival.as_ref().and_then(|arrival| arrival.path.as_deref());
+        let file = path.map(Path::to_path_buf).or_else(|| context.inputs.get(report.input).cloned().flatten());
         for (i, bad) in report.bad.iter().enumerate() {
             if self.bad.len() >= BAD_PLACES && context.bad_sink.is_none() {
                 break;

@@ -75,6 +75,10 @@ impl Sink for ArrowSink {
         self.file.get_ref().writer().check()
     }
 
+    fn bytes(&self) -> u64 {
+        self.file.get_ref().writer().bytes()
+    }
+
     fn closed(&self) -> bool {
         self.file.get_ref().writer().closed()
     }

@@ -22,6 +22,7 @@ pub(super) struct Destination {
     name: PathBuf,
     /// The temporary file and the name it takes at the end; `None` for what is written directly.
     rename: Option<Rename>,
+    is_stdout: bool,
 }
 
 #[derive(Debug)]
@@ -53,6 +54,17 @@ impl Destination {
         }
     }
 
+    /// Opens `path`, or standard output, to be read while it grows: a file under its final name, empty.
+    pub(super) fn open_live(path: Option<&Path>) -> Result<Self> {
+        let Some(path) = path else { return Self::stdout() };
+        if fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
+            return Self::open(Some(path));
+        }
+        let file = OpenOptions::new().write(true).create(true).truncate(true).open(path);
+        let file = file.map_err(|e| cannot("create", path).because(e))?;
+        Ok(Destination { out: Out::File(file), name: path.to_path_buf(), rename: None, is_stdout: false })
+    }
+
     fn stdout() -> Result<Self> {
         let name = PathBuf::from("standard output");
         let mut stdout = io::stdout();
@@ -67,14 +79,14 @@ impl Destination {
         };
         #[cfg(not(unix))]
         let out = Out::Stdout(stdout);
-        Ok(Destination { out, name, rename: None })
+        Ok(Destination { out, name, rename: None, is_stdout: true })
     }
 
     /// An existing device or fifo: written to directly.
     fn device(path: &Path) -> Result<Self> {
         let file = OpenOptions::new().write(true).open(path);
         let file = file.map_err(|e| cannot("open", path).because(e))?;
-        Ok(Destination { out: Out::File(file), name: path.to_path_buf(), rename: None })
+        Ok(Destination { out: Out::File(file), name: path.to_path_buf(), rename: None, is_stdout: false })
     }
 
     /// A file under a temporary name, with the permissions of the one it will replace.
@@ -108,7 +120,8 @@ impl Destination {
                         let _ = file.set_permissions(permissions);
                     }
                     let rename = Some(Rename { from, to });
-                    return Ok(Destination { out: Out::File(file), name: path.to_path_buf(), rename });
+                    let (out, name) = (Out::File(file), path.to_path_buf());
+                    return Ok(Destination { out, name, rename, is_stdout: false });
                 }
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -156,6 +169,10 @@ impl Destination {
         }
         self.rename = None;
         Ok(())
+    }
+
+    pub(super) fn is_stdout(&self) -> bool {
+        self.is_stdout
     }
 
     /// The output's name, for messages.

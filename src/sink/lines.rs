@@ -11,7 +11,6 @@ use crate::Result;
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::SchemaRef;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How a row becomes a line.
@@ -37,13 +36,12 @@ pub(super) struct LineSink<L> {
 }
 
 impl<L: Lines> LineSink<L> {
-    /// Opens `path` (or standard output) and writes what stands before the first row.
-    pub(super) fn open(path: Option<&Path>, schema: &SchemaRef) -> Result<Self> {
-        let writer = Writer::open(path)?;
+    /// Writes what stands before the first row.
+    pub(super) fn new(writer: Writer, schema: &SchemaRef) -> Self {
         let mut head = Row::default();
         let lines = L::new(schema, &mut head);
         writer.send(head.into_bytes());
-        Ok(LineSink { lines, writer, rows: 0 })
+        LineSink { lines, writer, rows: 0 }
     }
 }
 

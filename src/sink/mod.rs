@@ -7,7 +7,8 @@
 //! - *Cut.* The output is a function of the rows alone: the same bytes (and checksum) however the rows were cut
 //!   into batches and calls.
 //! - *All or nothing.* A file is written under a temporary name beside its target and renamed by
-//!   [`Sink::finish`]; a sink that is dropped before leaves nothing behind and an older file untouched.
+//!   [`Sink::finish`]; a sink that is dropped before leaves nothing behind and an older file untouched. Outputs without an
+//!   end ([`open_live`]) grow under their final name, or are rolled over several files.
 //! - *A closed pipe is no error.* `windrow ... | head` ends quietly: [`Sink::closed`] says that nobody reads.
 //!
 //! Cost: formatting runs on the caller's rayon pool, writing on one thread of its own behind a bounded queue, so
@@ -27,12 +28,14 @@ mod ndjson;
 mod null;
 mod parquet;
 mod parts;
+mod rolled;
 mod table;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 pub use parts::{Manifest, PartFiles, PartFormat, PartSummary};
+pub use rolled::Roll;
 
 use crate::{Error, Result};
 use arrow_array::RecordBatch;
@@ -41,6 +44,7 @@ use lines::LineSink;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use writer::Writer;
 
 /// Takes the rows of closed windows, in order, and writes them somewhere.
 pub trait Sink: Send {
@@ -61,6 +65,11 @@ pub trait Sink: Send {
     /// As [`Sink::write`].
     fn flush(&mut self) -> Result<()> {
         Ok(())
+    }
+
+    /// About how many bytes the output has so far; 0 where nobody asks.
+    fn bytes(&self) -> u64 {
+        0
     }
 
     /// Whether nobody reads the output any more (a closed pipe): the caller may stop early.
@@ -222,11 +231,32 @@ impl Target {
 pub fn open(target: &Target, schema: &SchemaRef) -> Result<Box<dyn Sink>> {
     let path = target.path.as_deref();
     Ok(match target.format {
-        OutputFormat::Csv => Box::new(LineSink::<csv::Csv>::open(path, schema)?),
-        OutputFormat::Ndjson => Box::new(LineSink::<ndjson::Ndjson>::open(path, schema)?),
         OutputFormat::Arrow => Box::new(arrow::ArrowSink::open(path, schema)?),
         OutputFormat::Parquet => Box::new(parquet::ParquetSink::open(path, schema)?),
-        OutputFormat::Table => Box::new(table::TableSink::open(path, schema)?),
         OutputFormat::Null => Box::new(null::NullSink::new(schema)),
+        format => lines(format, Writer::open(path)?, schema)?,
+    })
+}
+
+/// Opens `target` for rows that come as long as the run lives. CSV, NDJSON and tables are written under the final name from the
+/// beginning, over an older file: after [`Sink::flush`] all rows taken can be read there. Parquet and Arrow are rolled over
+/// numbered files beside it, as `roll` says, each complete when it appears.
+///
+/// # Errors
+/// As [`open`]; [`crate::ErrorKind::Usage`] for Parquet and Arrow to standard output.
+pub fn open_live(target: &Target, schema: &SchemaRef, roll: Roll) -> Result<Box<dyn Sink>> {
+    Ok(match target.format {
+        OutputFormat::Arrow | OutputFormat::Parquet => Box::new(rolled::RolledSink::open(target, schema, roll)?),
+        OutputFormat::Null => Box::new(null::NullSink::new(schema)),
+        format => lines(format, Writer::open_live(target.path.as_deref())?, schema)?,
+    })
+}
+
+/// An output of one line a row.
+fn lines(format: OutputFormat, writer: Writer, schema: &SchemaRef) -> Result<Box<dyn Sink>> {
+    Ok(match format {
+        OutputFormat::Ndjson => Box::new(LineSink::<ndjson::Ndjson>::new(writer, schema)),
+        OutputFormat::Table => Box::new(table::TableSink::new(writer, schema)),
+        _ => Box::new(LineSink::<csv::Csv>::new(writer, schema)),
     })
 }

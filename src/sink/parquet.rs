@@ -201,6 +201,12 @@ impl Sink for ParquetSink {
         self.file.inner().writer().check()
     }
 
+    fn bytes(&self) -> u64 {
+        let open = self.group.iter().flat_map(|group| group.columns.iter().flatten());
+        let open: usize = open.map(ArrowColumnWriter::get_estimated_total_bytes).sum();
+        self.file.bytes_written() as u64 + open as u64
+    }
+
     fn closed(&self) -> bool {
         self.file.inner().writer().closed()
     }

@@ -16,7 +16,6 @@ use crate::Result;
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{DataType, SchemaRef};
 use std::io::IsTerminal;
-use std::path::Path;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// Rows that decide the widths.
@@ -82,15 +81,14 @@ impl Shape {
 }
 
 impl TableSink {
-    pub(super) fn open(path: Option<&Path>, schema: &SchemaRef) -> Result<Self> {
+    pub(super) fn new(writer: Writer, schema: &SchemaRef) -> Self {
         let names = schema.fields().iter().map(|field| printable(field.name().as_bytes())).collect();
         let right = schema.fields().iter().map(|field| is_number(field.data_type())).collect();
         let is_text = |t: &DataType| matches!(t, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
         let text = schema.fields().iter().map(|field| is_text(field.data_type())).collect();
-        let writer = Writer::open(path)?;
-        let fit = (path.is_none() && std::io::stdout().is_terminal()).then(terminal_size::terminal_size).flatten();
+        let fit = (writer.is_stdout() && std::io::stdout().is_terminal()).then(terminal_size::terminal_size).flatten();
         let fit = fit.map(|(width, _)| usize::from(width.0));
-        Ok(TableSink { writer, names, right, text, fit, shape: None, held: Vec::new(), rows: 0 })
+        TableSink { writer, names, right, text, fit, shape: None, held: Vec::new(), rows: 0 }
     }
 
     /// Decides the widths from what is held, prints the header and the rows held.

@@ -40,6 +40,7 @@ pub(super) struct Writer {
     state: Arc<State>,
     thread: Option<JoinHandle<Destination>>,
     name: PathBuf,
+    is_stdout: bool,
 }
 
 enum Message {
@@ -60,7 +61,16 @@ struct State {
 impl Writer {
     /// Opens `path` (or standard output) and starts its thread.
     pub(super) fn open(path: Option<&Path>) -> Result<Self> {
-        let mut destination = Destination::open(path)?;
+        Self::to(Destination::open(path)?)
+    }
+
+    /// Opens `path` (or standard output) for an output that is read while it grows.
+    pub(super) fn open_live(path: Option<&Path>) -> Result<Self> {
+        Self::to(Destination::open_live(path)?)
+    }
+
+    fn to(mut destination: Destination) -> Result<Self> {
+        let is_stdout = destination.is_stdout();
         let name = destination.name().to_path_buf();
         let state = Arc::new(State::default());
         let (sender, receiver) = bounded(QUEUE);
@@ -85,7 +95,7 @@ impl Writer {
                 destination
             })
             .map_err(|e| Error::output("cannot start the thread that writes the output").because(e))?;
-        Ok(Writer { sender: Some(sender), returned, state, thread: Some(thread), name })
+        Ok(Writer { sender: Some(sender), returned, state, thread: Some(thread), name, is_stdout })
     }
 
     /// A buffer to fill and send: one that was written before, with what it held, or a new one.
@@ -128,6 +138,15 @@ impl Writer {
         self.state.closed.load(Ordering::Acquire)
     }
 
+    pub(super) fn is_stdout(&self) -> bool {
+        self.is_stdout
+    }
+
+    /// Bytes written so far.
+    pub(super) fn bytes(&self) -> u64 {
+        self.state.bytes.load(Ordering::Acquire)
+    }
+
     /// The output's name, for messages.
     pub(super) fn name(&self) -> &Path {
         &self.name
@@ -141,7 +160,7 @@ impl Writer {
             Some(destination) => destination.commit()?,
             None => return Err(Error::output("the thread that writes the output ended early")),
         }
-        let bytes = self.state.bytes.load(Ordering::Acquire);
+        let bytes = self.bytes();
         Ok(Written { bytes, closed_pipe: self.closed() })
     }
 

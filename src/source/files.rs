@@ -151,14 +151,16 @@ impl InputFile {
     }
 }
 
+/// Standard input, of which nothing has been read.
 #[cfg(unix)]
-fn open_stdin() -> std::io::Result<File> {
+pub(super) fn open_stdin() -> std::io::Result<File> {
     use std::os::fd::AsFd;
     Ok(File::from(std::io::stdin().as_fd().try_clone_to_owned()?))
 }
 
+/// Standard input, of which nothing has been read.
 #[cfg(windows)]
-fn open_stdin() -> std::io::Result<File> {
+pub(super) fn open_stdin() -> std::io::Result<File> {
     use std::os::windows::io::AsHandle;
     Ok(File::from(std::io::stdin().as_handle().try_clone_to_owned()?))
 }

@@ -2,12 +2,14 @@
 //!
 //! Every source is cut into *blocks* by amounts of input counted from its start (4 MiB of decompressed text, 65,536
 //! rows): the cut decides how partial sums of floats associate, so it must not depend on threads, on how a pipe
-//! delivers, or on compression. A `Reader` hands out `Task`s in the order of the input; tasks run on any thread
-//! and hand over whole blocks, or, where a unit of decoding ends inside a block, the block's parts.
+//! delivers, or on compression. Only live inputs are cut by time. A `Reader` hands out
+//! `Task`s in the order of the input; tasks run on any thread and hand over whole blocks, or, where a unit of decoding ends
+//! inside a block, the block's parts.
 
 pub(crate) mod batches;
 mod cut;
 mod files;
+pub(crate) mod live;
 pub(crate) mod merge;
 pub(crate) mod parquet;
 mod quoted;
@@ -16,6 +18,7 @@ pub(crate) mod times;
 
 pub use files::expand;
 pub(crate) use files::{InputFile, Magic};
+pub use live::{Fingerprint, Live, Position};
 
 use crate::query::map::Piece;
 use crate::{Result, format::BadRecord};
@@ -58,6 +61,8 @@ pub(crate) struct Report {
     pub(crate) cast_failed: u64,
     /// The input has no further task.
     pub(crate) ended: bool,
+    /// How it came, if the input is live. Inputs may then come up that there were not before.
+    pub(crate) arrival: Option<Box<live::Arrival>>,
 }
 
 /// A unit of map work.
@@ -78,8 +83,18 @@ pub(crate) trait Task: Send + Sync {
 
 /// An opened source.
 pub(crate) trait Reader: Send {
-    /// The next tasks, at most `most`; none at the end of the input.
+    /// The next tasks, at most `most`; none at the end of the input, or of what there is now.
     fn tasks(&mut self, most: usize) -> Result<Vec<Box<dyn Task>>>;
+
+    /// Waits a moment where there were no tasks. Returns false if there will be none.
+    fn wait(&mut self) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// The times of the first records of each input that there is, as far as they are known, if inputs are live.
+    fn first_times(&mut self) -> Result<Vec<Option<i64>>> {
+        Ok(Vec::new())
+    }
 
     /// How many tasks make a round of work for `threads` workers: enough to be worth a look at every partition.
     fn round(&self, threads: usize) -> usize {

@@ -20,15 +20,41 @@ const AHEAD: usize = 4;
 
 /// What the records have had so far, for fields that perhaps none has.
 #[derive(Debug)]
-struct Seen {
+pub(super) struct Seen {
     /// Whether there was a good record.
     any: AtomicBool,
     /// For each column whether it had a value, or need not have one.
     columns: Vec<AtomicBool>,
+    /// The columns that must have a value, by their names.
+    must: Vec<Option<String>>,
+}
+
+impl Seen {
+    /// Nothing yet; `must` names, at their columns, the fields that must occur in some record.
+    pub(super) fn new(must: Vec<Option<String>>) -> Seen {
+        let columns = must.iter().map(|name| AtomicBool::new(name.is_none())).collect();
+        Seen { any: AtomicBool::new(false), columns, must }
+    }
+
+    /// Judges the whole input.
+    ///
+    /// # Errors
+    /// A field that no record had.
+    pub(super) fn check(&self) -> Result<()> {
+        for (name, seen) in self.must.iter().zip(&self.columns) {
+            if let Some(name) = name
+                && self.any.load(Ordering::Relaxed)
+                && !seen.load(Ordering::Relaxed)
+            {
+                return Err(Error::usage(format!("no record of the input has a field {name:?}")));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What is looked at to learn when a block begins, bytes.
-const LOOK: usize = 64 << 10;
+pub(super) const LOOK: usize = 64 << 10;
 
 /// Text inputs, one after the other.
 pub(crate) struct TextReader {
@@ -43,8 +69,6 @@ pub(crate) struct TextReader {
     pool: Arc<Pool>,
     current: Option<Current>,
     seen: Arc<Seen>,
-    /// The columns of `seen` that must have a value, for the error at the end.
-    must: Vec<Option<String>>,
     /// The first input, which was opened to look at it.
     opened: Option<TextInput>,
 }
@@ -65,23 +89,10 @@ impl TextReader {
         must: Vec<Option<String>>,
         options: ReadOptions,
     ) -> Self {
-        let columns = must.iter().map(|name| AtomicBool::new(name.is_none())).collect();
-        let seen = Arc::new(Seen { any: AtomicBool::new(false), columns });
+        let seen = Arc::new(Seen::new(must));
         let own_decoder = decoder.clone();
         let (next_input, pool, current) = (0, Arc::default(), None);
-        TextReader {
-            inputs,
-            first_input: 0,
-            next_input,
-            decoder,
-            own_decoder,
-            options,
-            pool,
-            current,
-            seen,
-            must,
-            opened,
-        }
+        TextReader { inputs, first_input: 0, next_input, decoder, own_decoder, options, pool, current, seen, opened }
     }
 
     fn open_next(&mut self) -> Result<bool> {
@@ -183,7 +194,6 @@ impl Reader for TextReader {
                 pool: self.pool.clone(),
                 current: None,
                 seen: self.seen.clone(),
-                must: self.must.clone(),
                 opened: self.opened.take(),
             })
         };
@@ -207,15 +217,7 @@ impl Reader for TextReader {
     }
 
     fn finish(&mut self) -> Result<()> {
-        for (name, seen) in self.must.iter().zip(&self.seen.columns) {
-            if let Some(name) = name
-                && self.seen.any.load(Ordering::Relaxed)
-                && !seen.load(Ordering::Relaxed)
-            {
-                return Err(Error::usage(format!("no record of the input has a field {name:?}")));
-            }
-        }
-        Ok(())
+        self.seen.check()
     }
 }
 
@@ -250,12 +252,7 @@ impl TextInput {
         let magic = file.magic;
         let peeked = std::io::Cursor::new(std::mem::take(&mut file.peeked));
         let progress = file.len.map(|_| options.progress.clone());
-        let raw = std::io::BufReader::with_capacity(256 << 10, Counted { reader: peeked.chain(file.file), progress });
-        let reader: Box<dyn Read + Send> = match magic {
-            Magic::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(raw)),
-            Magic::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(raw)?),
-            Magic::Plain | Magic::Parquet => Box::new(raw),
-        };
+        let reader = unpacked(magic, Counted { reader: peeked.chain(file.file), progress })?;
         let cutter = StreamCutter::new(reader, options.max_record, Arc::default());
         let (compressed, regular) = (magic != Magic::Plain, file.len.is_some());
         Ok(TextInput::Stream(Box::new(Stream { path: file.path, compressed, regular, cutter })))
@@ -290,6 +287,16 @@ impl TextInput {
             TextInput::Stream(stream) => stream.path.as_deref(),
         }
     }
+}
+
+/// The text behind `raw`, by its first bytes.
+pub(super) fn unpacked(magic: Magic, raw: impl Read + Send + 'static) -> Result<Box<dyn Read + Send>> {
+    let raw = std::io::BufReader::with_capacity(256 << 10, raw);
+    Ok(match magic {
+        Magic::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(raw)),
+        Magic::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(raw)?),
+        Magic::Plain | Magic::Parquet => Box::new(raw),
+    })
 }
 
 impl Stream {
@@ -336,19 +343,19 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-enum Work {
+pub(super) enum Work {
     Range { file: Arc<InputFile>, len: u64, block: u64 },
     Quoted { file: Arc<InputFile>, len: u64, place: QuotedBlock },
     Block(TextBlock),
 }
 
-struct TextTask {
-    input: usize,
-    work: Work,
-    decoder: Arc<dyn Decoder>,
-    options: ReadOptions,
-    pool: Arc<Pool>,
-    seen: Arc<Seen>,
+pub(super) struct TextTask {
+    pub(super) input: usize,
+    pub(super) work: Work,
+    pub(super) decoder: Arc<dyn Decoder>,
+    pub(super) options: ReadOptions,
+    pub(super) pool: Arc<Pool>,
+    pub(super) seen: Arc<Seen>,
 }
 
 impl TextTask {
@@ -416,7 +423,7 @@ impl Task for TextTask {
 }
 
 /// The time of the first good record among the first lines of `block`.
-fn look(decoder: &dyn Decoder, block: &TextBlock) -> Result<Option<i64>> {
+pub(super) fn look(decoder: &dyn Decoder, block: &TextBlock) -> Result<Option<i64>> {
     let mut end = block.end.min(block.start + LOOK);
     if end < block.end {
         // A longer line shows nothing.

@@ -2,9 +2,11 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
+use std::time::Duration;
 use windrow::format::FieldType;
 use windrow::query::{Engine, Format, MaxBad};
-use windrow::time::{TimeFormat, Zone};
+use windrow::sink::Roll;
+use windrow::time::{TimeFormat, Zone, parse_duration};
 use windrow::{Error, Result};
 
 /// Keyed sliding windows over logs and Parquet, on one machine.
@@ -179,13 +181,34 @@ pub struct Replay {
     pub session: Option<String>,
 
     /// Hand windows out as the input goes on: a window closes once a time that much after its end was seen, and records
-    /// that come later are late for it [default: read everything first, nothing is late]
+    /// that come later are late for it [default: read everything first, nothing is late; 10s for live input]
     #[arg(long, value_name = "D", help_heading = "Query")]
     pub lateness: Option<String>,
 
-    /// Set aside records whose time is further ahead of the greatest one before them
+    /// Set aside records whose time is further ahead of the greatest one before them, of live input ahead of the clock
     #[arg(long, value_name = "D", help_heading = "Query")]
     pub max_ahead: Option<String>,
+
+    /// Read on where the input ends: files that grow and are rotated, new ones that match a pattern, standard input as it comes.
+    /// Windows are written as they close, until SIGINT or SIGTERM; -o is written under its own name, Parquet in several files
+    #[arg(long, help_heading = "Live input")]
+    pub follow: bool,
+
+    /// Take connections at this address, such as 127.0.0.1:5140, and read lines from them as live input
+    #[arg(long, value_name = "ADDR", help_heading = "Live input")]
+    pub listen: Option<String>,
+
+    /// An input that has had nothing new for so long holds no window open [default: 10s]
+    #[arg(long, value_name = "D", help_heading = "Live input")]
+    pub idle: Option<String>,
+
+    /// Replay at this multiple of the pace of the records' own times, such as 1x or 60x; windows are written as they close
+    #[arg(long, value_name = "N", default_value = "max", value_parser = speed, help_heading = "Live input")]
+    pub speed: Speed,
+
+    /// Begin another file of a live Parquet or Arrow output at this size, or age [default: 128MiB,5m]
+    #[arg(long, value_name = "SIZE[,D]", value_parser = roll, help_heading = "Live input")]
+    pub roll: Option<Roll>,
 
     /// Keep of each window only the N rows with the largest value in the column of --by
     #[arg(long, value_name = "N", requires = "by", help_heading = "Query")]
@@ -335,6 +358,32 @@ fn byte(text: &str) -> Result<u8> {
         [byte] if !matches!(byte, b'\n' | b'\r') => Ok(*byte),
         _ => Err(Error::usage("it must be one ASCII character other than a newline")),
     }
+}
+
+/// `--speed`: `None` if as fast as possible.
+#[derive(Debug, Clone, Copy)]
+pub struct Speed(pub Option<f64>);
+
+fn speed(text: &str) -> Result<Speed> {
+    if text == "max" {
+        return Ok(Speed(None));
+    }
+    let speed = text.strip_suffix('x').and_then(|n| n.parse().ok()).filter(|n: &f64| n.is_finite() && *n > 0.0);
+    speed.map(|n| Speed(Some(n))).ok_or_else(|| Error::usage("give a multiple such as 1x or 60x, or max"))
+}
+
+fn roll(text: &str) -> Result<Roll> {
+    let mut roll = Roll::default();
+    for part in text.split(',') {
+        match (size(part), parse_duration(part)) {
+            (Ok(bytes), _) => roll.bytes = bytes as u64,
+            (_, Ok(age)) if age > 0 => roll.age = Duration::from_micros(age as u64),
+            _ => {
+                return Err(Error::usage("give a size such as 64MiB, an age such as 1m, or both with a comma between"));
+            }
+        }
+    }
+    Ok(roll)
 }
 
 fn field_type(text: &str) -> Result<(String, FieldType)> {

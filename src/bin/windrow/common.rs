@@ -8,12 +8,13 @@ use arrow_schema::SchemaRef;
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use windrow::memory::default_limit;
 use windrow::metrics::Statistics;
 use windrow::query::Query;
-use windrow::sink::{OutputFormat, SinkSummary, Target};
+use windrow::sink::{OutputFormat, Roll, SinkSummary, Target};
 use windrow::source::{BadPlace, Progress, expand};
 use windrow::time::{TimeFormat, Timestamp};
 use windrow::{Error, Result, sink};
@@ -24,6 +25,8 @@ pub struct Output<'a> {
     /// `None`: a folder, which is not written through [`Output::write`].
     target: Option<Target>,
     start: Instant,
+    /// Rows come as long as the run lives; when to begin another file.
+    live: Option<Roll>,
 }
 
 /// A receiver of batches that says whether it wants more.
@@ -36,20 +39,25 @@ impl Output<'_> {
         if let Some(path) = &target.path {
             refuse_input(args, path)?;
         }
-        Ok(Output { args, target: Some(target), start: Instant::now() })
+        Ok(Output { args, target: Some(target), start: Instant::now(), live: None })
     }
 
     /// A folder.
     pub fn folder(args: &Common) -> Output<'_> {
-        Output { args, target: None, start: Instant::now() }
+        Output { args, target: None, start: Instant::now(), live: None }
+    }
+
+    /// Of a run that is ended by `stop`: a signal sets it, the second one ends the run at once.
+    pub fn live(self, stop: &Arc<AtomicBool>, roll: Roll) -> Self {
+        at_signals(stop);
+        Output { live: Some(roll), ..self }
     }
 
     /// Shows how far the run is, if that is wanted, until it is dropped, and ends it at a signal.
     pub fn meter(&self, progress: Arc<Progress>) -> Option<Meter> {
-        // A signal lets the run end as an error does, so that nothing is left behind; the second one ends it at once.
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-            let _ = signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, progress.stop.clone());
-            let _ = signal_hook::flag::register(signal, progress.stop.clone());
+        if self.live.is_none() {
+            // The run ends as an error does, so that nothing is left behind.
+            at_signals(&progress.stop);
         }
         let show = match self.args.progress {
             When::Always => true,
@@ -74,10 +82,20 @@ impl Output<'_> {
         run: impl FnOnce(Take<'_>) -> Result<()>,
     ) -> Result<SinkSummary> {
         let Some(target) = &self.target else { return Err(Error::output("a folder takes no rows")) };
-        let mut sink = sink::open(target, schema)?;
+        let mut sink = match self.live {
+            Some(roll) => sink::open_live(target, schema, roll)?,
+            None => sink::open(target, schema)?,
+        };
+        if let (Some(_), Some(path)) = (self.live, &target.path) {
+            // A pattern may match the output now that it is there.
+            refuse_input(self.args, path)?;
+        }
         let meter = self.meter(progress);
         run(&mut |batches| {
             sink.write(batches)?;
+            if self.live.is_some() {
+                sink.flush()?;
+            }
             Ok(!sink.closed())
         })?;
         let summary = sink.finish()?;
@@ -94,6 +112,14 @@ impl Output<'_> {
             return Ok(());
         }
         std::fs::write(path, json + "\n").map_err(|e| Error::output("cannot be written").in_file(path).because(e))
+    }
+}
+
+/// Sets `stop` at the first signal that asks for an end; the second one ends the process.
+fn at_signals(stop: &Arc<AtomicBool>) {
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        let _ = signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, stop.clone());
+        let _ = signal_hook::flag::register(signal, stop.clone());
     }
 }
 
@@ -115,6 +141,11 @@ fn refuse_input(args: &Common, output: &Path) -> Result<()> {
 /// The input, as far as all commands read it.
 pub fn input(args: &Common, bad_lines: Option<&Lines>) -> Result<Query> {
     let inputs = if args.inputs.is_empty() { vec![PathBuf::from("-")] } else { args.inputs.clone() };
+    query(args, inputs, bad_lines)
+}
+
+/// The same of `inputs`.
+pub fn query(args: &Common, inputs: Vec<PathBuf>, bad_lines: Option<&Lines>) -> Result<Query> {
     let mut query = Query::files(inputs)
         .format(args.format.into())
         .time(args.time.clone(), args.time_format.clone())

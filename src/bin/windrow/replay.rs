@@ -1,22 +1,37 @@
 //! `windrow replay`: from flags to a query, from its rows to a sink.
 
 use crate::args::Replay;
-use crate::common::{Lines, Output, input, keys, report_bad};
+use crate::common::{self, Lines, Output, input, keys, report_bad};
 use crate::progress::say;
+use std::time::Duration;
 use windrow::query::{Agg, Query, Rows, Session, Window};
 use windrow::sink::OutputFormat;
+use windrow::source::Live;
 use windrow::time::{format_duration, parse_duration};
 use windrow::{Error, Result};
 
 /// Runs the command.
 pub fn run(args: Replay) -> Result<()> {
-    let output = Output::new(&args.common, OutputFormat::Csv)?;
-    if args.late.is_some() && args.lateness.is_none() {
+    let mut output = Output::new(&args.common, OutputFormat::Csv)?;
+    let live = live(&args)?;
+    if let Some(live) = &live {
+        output = output.live(&live.stop_flag(), args.roll.unwrap_or_default());
+        if let Some(address) = live.address() {
+            output.say(&[format!("listening on {address}")]);
+        }
+    } else if args.roll.is_some() || args.idle.is_some() {
+        return Err(Error::usage("--roll and --idle are for live input: add --follow or --listen"));
+    }
+    if args.late.is_some() && args.lateness.is_none() && live.is_none() {
         return Err(Error::usage("--late needs --lateness: without a bound no record is late"));
     }
     let bad_lines = args.common.bad_lines.as_deref().map(Lines::create).transpose()?;
     let late = args.late.as_deref().map(Lines::create).transpose()?;
-    let mut rows = query(&args, bad_lines.as_ref(), late.as_ref())?.run()?;
+    let mut query = query(&args, bad_lines.as_ref(), late.as_ref())?;
+    if let Some(live) = live {
+        query = query.live(live);
+    }
+    let mut rows = query.run()?;
     output.say(rows.notes());
     let (schema, progress) = (rows.schema(), rows.progress());
     let summary = output.write(&schema, progress, |take| rows.for_each_block(take))?;
@@ -25,11 +40,35 @@ pub fn run(args: Replay) -> Result<()> {
     }
     report_bad(&args.common, &rows.statistics(), rows.bad_records());
     report_late(&args, &rows);
+    report_partial(&args, &rows);
     output.statistics(&rows.statistics(), summary.checksum, rows.threads())
 }
 
+/// How input is read that has no end, or is replayed at a pace; `None`: as fast as possible to its end.
+fn live(args: &Replay) -> Result<Option<Live>> {
+    if !args.follow && args.listen.is_none() && args.speed.0.is_none() {
+        return Ok(None);
+    }
+    let mut live = Live::new().follow(args.follow);
+    if let Some(address) = &args.listen {
+        live = live.listen(address)?;
+    }
+    if let Some(speed) = args.speed.0 {
+        live = live.speed(speed)?;
+    }
+    if let Some(idle) = &args.idle {
+        live = live.idle(Duration::from_micros(distance("--idle", idle)?.unsigned_abs()));
+    }
+    Ok(Some(live))
+}
+
 fn query(args: &Replay, bad_lines: Option<&Lines>, late: Option<&Lines>) -> Result<Query> {
-    let mut query = input(&args.common, bad_lines)?.naive(args.naive).engine(args.engine.into());
+    let query = match args.listen {
+        // Standard input is read beside a socket only if it is named.
+        Some(_) => common::query(&args.common, args.common.inputs.clone(), bad_lines)?,
+        None => input(&args.common, bad_lines)?,
+    };
+    let mut query = query.naive(args.naive).engine(args.engine.into());
     for key in keys(&args.key)? {
         query = query.key(key);
     }
@@ -68,6 +107,20 @@ fn query(args: &Replay, bad_lines: Option<&Lines>, late: Option<&Lines>) -> Resu
 /// A duration of a flag, microseconds.
 fn distance(flag: &str, text: &str) -> Result<i64> {
     parse_duration(text).map_err(|e| Error::usage(format!("{flag}: {e}")))
+}
+
+/// Says on standard error how many windows were written before they had closed.
+fn report_partial(args: &Replay, rows: &Rows) {
+    let partial = rows.partial();
+    if partial > 0 && !args.common.quiet {
+        let (what, are) = match (&args.session, partial) {
+            (None, 1) => ("window", "was"),
+            (None, _) => ("windows", "were"),
+            (Some(_), 1) => ("session", "was"),
+            (Some(_), _) => ("sessions", "were"),
+        };
+        say(format_args!("windrow: stopped: the last {partial} {what} {are} still open and may be partial\n"));
+    }
 }
 
 /// Says on standard error how many records came too late or were too far ahead, and what would have kept them.

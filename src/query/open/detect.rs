@@ -8,9 +8,9 @@ use super::{Format, Layouts};
 use crate::format::access::AccessDecoder;
 use crate::format::csv::{CsvDecoder, Dialect, Header, Layout};
 use crate::format::{Decoder, Field, FieldType, TextBlock, Wanted};
-use crate::source::text::TextInput;
 use crate::{Error, Result};
 use arrow_array::Array;
+use std::path::Path;
 
 /// Lines that must agree on the number of fields.
 const AGREEING: usize = 100;
@@ -19,12 +19,12 @@ const DELIMITERS: [u8; 4] = [b',', b'\t', b';', b'|'];
 
 /// The format of a text input that begins with `sample`, and, for CSV and TSV, what separates its fields.
 pub(super) fn detect(
-    input: &TextInput,
+    path: Option<&Path>,
     sample: Option<&TextBlock>,
     layouts: &Layouts,
     notes: &mut Vec<String>,
 ) -> Result<(Format, Dialect)> {
-    let name = input.path().map_or(String::new(), |p| p.to_string_lossy().to_ascii_lowercase());
+    let name = path.map_or(String::new(), |p| p.to_string_lossy().to_ascii_lowercase());
     let name = name.strip_suffix(".gz").or(name.strip_suffix(".zst")).unwrap_or(&name);
     let named = |endings: &[&str]| endings.iter().any(|e| name.ends_with(e));
     let first = sample.and_then(|b| b.bytes().iter().find(|b| !b.is_ascii_whitespace()));
@@ -46,7 +46,7 @@ pub(super) fn detect(
             None => match delimited(sample, layouts, true) {
                 Some(dialect) if dialect.delimiter == b'\t' => (Format::Tsv, dialect),
                 Some(dialect) => (Format::Csv, dialect),
-                None => return Err(unknown(input)),
+                None => return Err(unknown(path)),
             },
         }
     } else {
@@ -61,10 +61,10 @@ pub(super) fn detect(
     Ok((format, dialect))
 }
 
-fn unknown(input: &TextInput) -> Error {
+fn unknown(path: Option<&Path>) -> Error {
     let message = "is of no format that is recognised; name it with --format (combined, common, json, csv, tsv, parquet, \
                    or regex with --pattern)";
-    match input.path() {
+    match path {
         Some(path) => Error::input(message).in_file(path),
         None => Error::input(format!("standard input {message}")),
     }

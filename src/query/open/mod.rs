@@ -11,6 +11,7 @@ use super::{Input, Options};
 use crate::format::FieldType;
 use crate::format::csv::Dialect;
 use crate::source::batches::{BatchReader, Columns, position};
+use crate::source::live::{Live, LiveReader};
 use crate::source::parquet::{ParquetFile, ParquetReader, not_parquet};
 use crate::source::text::{TextInput, TextReader};
 use crate::source::{InputFile, Magic, Progress, ReadOptions, Reader, expand};
@@ -124,6 +125,9 @@ pub(crate) fn open(
             let reader = Box::new(BatchReader::new(batches, columns, read));
             Ok(Opened { plan, reader, inputs: vec![None], notes: Vec::new() })
         }
+        Input::Files(patterns) if options.live.as_ref().is_some_and(Live::is_endless) => {
+            open_live(patterns, request, options, read)
+        }
         Input::Files(patterns) => {
             let paths = expand(&patterns)?;
             let Some(first) = paths.first() else {
@@ -166,7 +170,7 @@ pub(crate) fn open(
             }
             let layouts = &options.layouts;
             let (format, dialect) = match options.format {
-                Format::Auto => detect(&file, sample.as_ref(), layouts, &mut notes)?,
+                Format::Auto => detect(file.path(), sample.as_ref(), layouts, &mut notes)?,
                 format => (format, layouts.dialect(format)),
             };
             let text = text::Opened::new(format, dialect, sample.as_ref(), request, options, &mut notes)?;
@@ -177,6 +181,36 @@ pub(crate) fn open(
             Ok(Opened { plan, reader, inputs, notes })
         }
     }
+}
+
+/// Inputs without an end: the first lines are waited for, and the fields are those that they show.
+fn open_live(patterns: Vec<PathBuf>, request: &Request<'_>, options: &Options, read: ReadOptions) -> Result<Opened> {
+    let Some(live) = options.live.clone() else { return Err(Error::usage("the input is not live")) };
+    if request.window.is_none() && request.session.is_none() {
+        return Err(Error::usage("only queries with windows or sessions take live input"));
+    }
+    if options.format == Format::Parquet {
+        return Err(Error::usage("Parquet cannot be followed: a file is complete when its footer is"));
+    }
+    let mut reader = LiveReader::new(patterns, live.clone(), read)?;
+    let known = matches!(options.format, Format::Common | Format::Combined);
+    let sample = if known { None } else { reader.sample()? };
+    if sample.is_none() && live.is_stopped() {
+        return Err(Error::input("stopped before the first record came"));
+    }
+    let mut notes = Vec::new();
+    let (layouts, path) = (&options.layouts, sample.as_ref().and_then(|(_, path)| path.as_deref()));
+    let sample = sample.as_ref().map(|(sample, _)| sample);
+    let (format, dialect) = match options.format {
+        Format::Auto => detect(path, sample, layouts, &mut notes)?,
+        format => (format, layouts.dialect(format)),
+    };
+    let text = text::Opened::new(format, dialect, sample, request, options, &mut notes)?;
+    reader.decode(text.decoder, text.must);
+    let mut plan = text.plan;
+    plan.late_time = options.keep_late.then(String::new);
+    let inputs = reader.names();
+    Ok(Opened { plan, reader: Box::new(reader), inputs, notes })
 }
 
 fn no_time(names: &[String]) -> Error {

@@ -1,0 +1,371 @@
+//! The files that are followed, through all that is done to logs: rotation by renaming and by copying and cutting back,
+//! packing of what was rotated, new files, files that vanish.
+//!
+//! The truth is what a look at the folder and at each open file tells, again and again; nothing relies on being told of
+//! changes. A *content* is one text, read once, whatever the names and files are that hold it. What a look finds under
+//! the names is a content that is being read (by device and inode), a copy of one that is or was (by its first bytes), or a new one.
+//!
+//! Cost of a look: a listing of the folders of patterns, one `stat` for each file.
+
+use super::content::{Content, head_of};
+use super::copies::{find_copy, is_related};
+use super::position::{Fingerprint, HEAD, Identity, Position};
+use crate::source::files::{InputFile, Magic};
+use crate::{Error, Result};
+use std::collections::HashMap;
+use std::fs::Metadata;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+/// How long a file that was rotated away is still looked at for what is written to it late.
+const GRACE: Duration = Duration::from_secs(10);
+/// How long a packed file must have been as it is, to be taken for whole.
+const SETTLED: Duration = Duration::from_millis(300);
+/// Contents that were read to their end and are remembered, so that copies of them are known.
+const REMEMBERED: usize = 4096;
+
+/// See the module.
+pub(super) struct Files {
+    patterns: Vec<PathBuf>,
+    /// What is being read, older ones of a name first.
+    pub(super) contents: Vec<Content>,
+    /// Files that hold nothing new as long as they are as they were.
+    known: HashMap<Identity, Seen>,
+    /// Packed files that may still be written, and since when they have been as they are.
+    settling: HashMap<Identity, (Seen, Instant)>,
+    /// What is not being read: read to its end, or not found.
+    remembered: Vec<Position>,
+    /// The numbers of the inputs that names stand for.
+    names: HashMap<PathBuf, usize>,
+    started: bool,
+    /// It goes on where a run before it stopped.
+    resumed: bool,
+    grace: Duration,
+    next_look: Instant,
+    /// The number of the next text.
+    next_text: u64,
+}
+
+/// A file as it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Seen {
+    path: PathBuf,
+    len: u64,
+    modified: Option<SystemTime>,
+}
+
+/// What a file under one of the names turns out to be.
+enum Found {
+    /// It cannot be told yet.
+    Unclear,
+    /// It holds what is being read, or was read, elsewhere.
+    Copy,
+    /// It goes on where a content that is not being read stopped. Its first bytes.
+    Rest(Position, Vec<u8>),
+    New,
+}
+
+impl Files {
+    /// What `patterns` match, and will match; it goes on behind `positions`.
+    pub(super) fn new(patterns: Vec<PathBuf>, positions: Vec<Position>) -> Result<Files> {
+        if let Some(folder) = patterns.iter().find(|p| p.is_dir()) {
+            return Err(Error::input(
+                "is a directory; name the files in it, for example with a pattern such as 'DIR/*.log'",
+            )
+            .in_file(folder));
+        }
+        if let Some(other) = patterns.iter().find(|p| p.metadata().is_ok_and(|m| !m.is_file() && !m.is_dir())) {
+            return Err(Error::input(
+                "is no regular file; give it as standard input: windrow replay --follow - < FILE",
+            )
+            .in_file(other));
+        }
+        for pattern in &patterns {
+            glob::Pattern::new(&pattern.to_string_lossy())
+                .map_err(|e| Error::usage(format!("the pattern {:?} is malformed: {e}", pattern.display())))?;
+        }
+        let next_text = positions.iter().map(|p| p.text + 1).max().unwrap_or(0);
+        Ok(Files {
+            patterns,
+            contents: Vec::new(),
+            known: HashMap::new(),
+            settling: HashMap::new(),
+            remembered: positions.into_iter().filter(|p| p.offset > 0).collect(),
+            names: HashMap::new(),
+            started: false,
+            resumed: next_text > 0,
+            grace: GRACE,
+            next_look: Instant::now(),
+            next_text,
+        })
+    }
+
+    #[cfg(test)]
+    pub(super) fn grace(mut self, grace: Duration) -> Files {
+        self.grace = grace;
+        self
+    }
+
+    /// Whether there is anything that files may come under.
+    pub(super) fn are_followed(&self) -> bool {
+        !self.patterns.is_empty()
+    }
+
+    /// What stands under the names now, in the order of the patterns, each pattern's by name.
+    fn list(&self) -> Vec<(PathBuf, Metadata)> {
+        let mut found = Vec::new();
+        let mut add = |path: PathBuf| {
+            if let Ok(metadata) = path.metadata()
+                && metadata.is_file()
+            {
+                found.push((path, metadata));
+            }
+        };
+        for pattern in &self.patterns {
+            let text = pattern.to_string_lossy();
+            if pattern.exists() || !text.contains(['*', '?', '[']) {
+                add(pattern.clone());
+                continue;
+            }
+            let mut paths: Vec<PathBuf> = glob::glob(&text).into_iter().flatten().filter_map(|p| p.ok()).collect();
+            paths.sort();
+            paths.into_iter().for_each(&mut add);
+        }
+        found
+    }
+
+    /// Looks what has become of the files. `number` gives the input of a new name its number.
+    pub(super) fn look(&mut self, mut number: impl FnMut(&Path) -> usize) -> Result<()> {
+        let begun = Instant::now();
+        if begun < self.next_look {
+            return Ok(());
+        }
+        let listed = self.list();
+        let mut names: HashMap<Identity, PathBuf> = HashMap::new();
+        for (path, metadata) in &listed {
+            names.entry(Identity::of(metadata)).or_insert_with(|| path.clone());
+        }
+        for content in &mut self.contents {
+            match names.get(&content.id) {
+                Some(path) => {
+                    content.retired |= *path != content.name;
+                    if *path != *content.path {
+                        content.path = path.as_path().into();
+                    }
+                }
+                // Under another name, or under none.
+                None => content.retired = true,
+            }
+        }
+        self.known.retain(|id, _| names.contains_key(id));
+        self.settling.retain(|id, _| names.contains_key(id));
+        for (path, metadata) in listed {
+            let id = Identity::of(&metadata);
+            let seen = Seen { path: path.clone(), len: metadata.len(), modified: metadata.modified().ok() };
+            if self.contents.iter().any(|c| c.id == id) || self.known.get(&id) == Some(&seen) {
+                continue;
+            }
+            match self.tell(&path, id, &seen) {
+                Ok(Found::Unclear) => {}
+                Ok(Found::Copy) => {
+                    self.known.insert(id, seen);
+                }
+                Ok(Found::New) => {
+                    let input = self.input(&path, &mut number);
+                    let position = self.start(&path);
+                    self.add(input, position, &path, id, Vec::new())?;
+                }
+                Ok(Found::Rest(position, head)) => {
+                    self.remembered.retain(|p| *p != position);
+                    let input = self.input(Path::new(&position.path), &mut number);
+                    self.add(input, position, &path, id, head)?;
+                }
+                // It may have gone in this moment.
+                Err(_) if !path.exists() => {}
+                Err(e) => return Err(e),
+            }
+        }
+        if !self.started {
+            self.started = true;
+            self.find_moved(&mut number)?;
+        }
+        // Large folders are not looked at all the time.
+        self.next_look = begun + 20 * begun.elapsed();
+        Ok(())
+    }
+
+    /// Contents of an earlier run that are no longer under a name that is followed: their rest is read where it is now.
+    fn find_moved(&mut self, number: &mut impl FnMut(&Path) -> usize) -> Result<()> {
+        let lost: Vec<Position> = self.remembered.iter().filter(|p| !p.done).cloned().collect();
+        for position in lost {
+            let name = PathBuf::from(&position.path);
+            if let Some((path, id, head)) = find_copy(&name, &position.head, position.offset, &|id| self.is_read(id))? {
+                self.remembered.retain(|p| *p != position);
+                let input = self.input(&name, number);
+                self.add(input, position, &path, id, head)?;
+                if let Some(content) = self.contents.last_mut() {
+                    content.retired = true;
+                }
+            }
+        }
+        // What is older than what has its name now comes first.
+        self.contents.sort_by_key(|content| !content.retired);
+        Ok(())
+    }
+
+    fn is_read(&self, id: Identity) -> bool {
+        self.contents.iter().any(|content| content.id == id)
+    }
+
+    fn input(&mut self, name: &Path, number: &mut impl FnMut(&Path) -> usize) -> usize {
+        *self.names.entry(name.to_path_buf()).or_insert_with(|| number(name))
+    }
+
+    /// The start of a new text that is called `name`.
+    fn start(&mut self, name: &Path) -> Position {
+        let text = self.next_text;
+        self.next_text += 1;
+        let path = name.to_string_lossy().into_owned();
+        let (device, inode, offset, inside, done) = (0, 0, 0, false, false);
+        Position { text, path, device, inode, head: Fingerprint::default(), offset, inside, done }
+    }
+
+    /// Reads the file under `path` from `from` on. A file that has gone meanwhile is not read.
+    fn add(&mut self, input: usize, from: Position, path: &Path, id: Identity, mut head: Vec<u8>) -> Result<()> {
+        let file = match InputFile::open(path) {
+            Ok(file) => file,
+            Err(_) if !path.exists() => return Ok(()),
+            Err(e) => return Err(e),
+        };
+        if file.magic == Magic::Parquet {
+            return Err(Error::input("is a Parquet file, which cannot be followed").in_file(path));
+        }
+        // Between the look and this another file may have come under the name.
+        if file.file.metadata().is_ok_and(|m| Identity::of(&m) != id) {
+            return Ok(());
+        }
+        head.truncate(usize::try_from(from.offset).unwrap_or(HEAD).min(HEAD));
+        self.contents.push(Content::new(input, from, file, id, head));
+        Ok(())
+    }
+
+    /// What the file under `path` is.
+    fn tell(&mut self, path: &Path, id: Identity, seen: &Seen) -> Result<Found> {
+        if seen.len == 0 {
+            // It may become a copy.
+            return Ok(Found::Unclear);
+        }
+        let packed = InputFile::open(path)?.magic != Magic::Plain;
+        if packed && !self.is_settled(id, seen) {
+            return Ok(Found::Unclear);
+        }
+        let Some(head) = head_of(path, HEAD)? else { return Ok(Found::Unclear) };
+        let related = |other: &str| is_related(path, Path::new(other));
+        for content in &self.contents {
+            // What takes over a name is new, however alike it is.
+            if path == content.name || !is_related(path, &content.name) {
+                continue;
+            }
+            // Files that were there before are copies only if they are so beyond doubt.
+            if !self.started && !self.resumed && !packed && head.len() < HEAD {
+                continue;
+            }
+            let theirs = content.first(head.len().max(content.head.len()))?;
+            if !theirs.starts_with(&content.head) && head.starts_with(&content.head) {
+                // It was cut back in this moment, and this is its copy; its next reading will tell.
+                return Ok(Found::Unclear);
+            }
+            // A copy that is still being made holds less.
+            if theirs.starts_with(&head) {
+                return Ok(if packed { Found::Copy } else { Found::Unclear });
+            }
+        }
+        for position in self.remembered.iter().filter(|p| related(&p.path)) {
+            let is_it = position.identity() == id;
+            if !is_it && position.done && Path::new(&position.path) == path {
+                continue;
+            }
+            // Few bytes are a header that others have as well, unless they are all there is.
+            let enough =
+                position.head.is_whole() || is_it || !position.done || head.len() == position.head.len as usize;
+            if position.head.len == 0 || !enough || !position.head.begins(&head) {
+                continue;
+            }
+            let more = if packed { !position.done } else { seen.len > position.offset };
+            return Ok(if more { Found::Rest(position.clone(), head) } else { Found::Copy });
+        }
+        Ok(Found::New)
+    }
+
+    /// Whether a packed file has not changed for a while.
+    fn is_settled(&mut self, id: Identity, seen: &Seen) -> bool {
+        let old = seen.modified.and_then(|t| t.elapsed().ok()).is_some_and(|age| age > SETTLED);
+        if !self.started && old {
+            return true;
+        }
+        match self.settling.get(&id) {
+            Some((before, since)) if before == seen => since.elapsed() >= SETTLED,
+            _ => {
+                self.settling.insert(id, (seen.clone(), Instant::now()));
+                false
+            }
+        }
+    }
+
+    /// Content number `at` was cut back or written anew: what was not read of it may be in a copy, and the file starts again.
+    /// Returns how many contents were put before it.
+    pub(super) fn replaced(&mut self, at: usize) -> Result<usize> {
+        let old = self.contents[at].position();
+        let (name, input) = (self.contents[at].name.clone(), self.contents[at].input);
+        if old.offset == 0 {
+            return Ok(0);
+        }
+        let text = self.start(&name).text;
+        self.contents[at].restart(text);
+        let before = self.contents.len();
+        if let Some((path, id, head)) = find_copy(&name, &old.head, old.offset, &|id| self.is_read(id))? {
+            self.add(input, old.clone(), &path, id, head)?;
+        }
+        if self.contents.len() == before {
+            self.remember(old);
+            return Ok(0);
+        }
+        if let Some(mut rest) = self.contents.pop() {
+            rest.retired = true;
+            self.contents.insert(at, rest);
+        }
+        Ok(1)
+    }
+
+    fn remember(&mut self, position: Position) {
+        if position.offset == 0 {
+            return;
+        }
+        if self.remembered.len() == REMEMBERED {
+            self.remembered.remove(0);
+        }
+        self.remembered.push(position);
+    }
+
+    /// Whether content number `at` has been quiet for so long that nothing more comes of it.
+    pub(super) fn is_over(&self, at: usize) -> bool {
+        let content = &self.contents[at];
+        content.ended || content.retired && content.changed.elapsed() >= self.grace
+    }
+
+    /// Leaves content number `at`, which was read to its end.
+    pub(super) fn close(&mut self, at: usize) -> Position {
+        let mut content = self.contents.remove(at);
+        content.ended = true;
+        let position = content.position();
+        if let Ok(metadata) = content.path.metadata()
+            && Identity::of(&metadata) == content.id
+        {
+            let seen =
+                Seen { path: content.path.to_path_buf(), len: metadata.len(), modified: metadata.modified().ok() };
+            self.known.insert(content.id, seen);
+        }
+        self.remember(position.clone());
+        position
+    }
+}
