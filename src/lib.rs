@@ -37,10 +37,13 @@
 //!   sent on once per block and key instead of once per cell.
 //! - *A batch is scattered when it is pushed*, not when it is spilled: in the cache instead of over all that a worker
 //!   holds, and a spill then copies runs of whole partitions and needs one block of extra memory instead of twice the rows.
-//! - *Blocks are mapped one by one*, not whole files: pages of a mapped spill file count as memory of the process.
+//! - *Blocks are mapped one by one*, not whole files: pages of a mapped spill file count as memory of the process. Short ones
+//!   are copied: taking a mapping away interrupts every thread.
 //! - *Repartitioning spills only if it must*: while all parts can be open at once within the limit, rows go straight to their
 //!   files, which saves packing and unpacking each of them.
-//! - *States travel as pieces*, one value of a column of bytes for each block and partition, whose inside only the aggregates
+//! - *Keys that hardly repeat are sorted out by partition before they are looked up*, also where memory is plenty: a lookup that
+//!   misses the cache takes longer than to bring the records of one partition together first.
+//! - *States travel as pieces*, one value of two columns of bytes for each block and partition, whose inside only the aggregates
 //!   know: an aggregate needs no more than to save and load its states, and cells of any kinds share one block format.
 //! - *The partitions that stayed in memory and the last ones read back hand out their rows while those between come from
 //!   disk*: rows are wider than the cells that they come from, so every row that is not spilled counts.

@@ -291,6 +291,7 @@ impl<N: Narrow> Integers<N> {
             && cells.iter().all(|range| v[range.clone()].iter().all(|n| *n == v[first]))
         {
             put_one(2u8, out);
+            put_one(cells.iter().map(|range| range.len() as u64).sum::<u64>(), out);
             put_one(v[first], out);
             return;
         }
@@ -309,7 +310,7 @@ impl<N: Narrow> Integers<N> {
             0 => Cells::Narrow(from.words(count)?),
             1 => Cells::Wide(from.words(count)?),
             // All alike.
-            2 => Cells::Narrow(vec![from.word()?; count]),
+            2 if from.word::<u64>()? == count as u64 => Cells::Narrow(vec![from.word()?; count]),
             _ => return None,
         };
         let mut loaded = Integers { cells, bound: 0 };

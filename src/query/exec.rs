@@ -6,7 +6,8 @@
 
 use super::judge::Judge;
 use super::keys::{ByteRows, KeyRows, WordRows};
-use super::map::{Mapped, Marks, Partitioning, Piece, Scratch, map_block};
+use super::map::{Mapped, Marks, Piece, Scratch, map_block};
+use super::partitioning::Partitioning;
 use super::plan::Plan;
 use super::reduce::Partition;
 use super::rounds::{Joint, Origin, Reducer, Slot, Turn, Unit, write};

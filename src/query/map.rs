@@ -12,6 +12,7 @@ use super::aggregates::Columns;
 use super::keys::{KeyBatch, KeyRows};
 use super::marked::Marked;
 use super::pane_column::PaneColumn;
+use super::partitioning::Partitioning;
 use super::plan::Plan;
 use super::session::number_sessions;
 use crate::core::PaneKey;
@@ -30,7 +31,7 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 /// Some rows of a block: times (empty if the query uses none) and the plan's columns, all of length `rows`.
 #[derive(Debug, Clone)]
@@ -162,56 +163,6 @@ pub(crate) struct Scratch<K> {
 
 /// Blocks of fewer rows are always folded: there is nothing to decide.
 const DECIDE_FROM: usize = if cfg!(test) { 4 } else { 256 };
-
-/// Into how many partitions keys are cut. The number changes no answer, so whichever block comes first may decide it.
-pub(crate) struct Partitioning {
-    bits: OnceLock<u32>,
-    threads: usize,
-    /// The most that the first block asks for, as a logarithm.
-    most: u32,
-    /// What the first block asks for, as a logarithm, if keys hardly repeat in it and are then worked partition by partition.
-    fine: Option<u32>,
-}
-
-/// Keys that a partition should have at most, so that its table fits the L2 cache.
-const KEYS_PER_PARTITION: usize = 2048;
-/// Keys that are so few that a partition for each worker is enough.
-const FEW_KEYS: usize = 256;
-/// The most partitions that the first block asks for, as a logarithm.
-const MOST_BITS: u32 = 6;
-/// Blocks of fewer rows do not ask for so many.
-const FINE_FROM: usize = if cfg!(test) { 48 } else { 32 << 10 };
-/// The most partitions of all, as a logarithm.
-pub(crate) const MOST_PARTITION_BITS: u32 = 10;
-
-impl Partitioning {
-    /// 2 to the power of `bits` partitions, or as many as the first block suggests.
-    /// More of them if memory is short: they are worked some at a time, and then each should fit the cache.
-    /// 2 to the power of `fine` if keys hardly repeat.
-    pub(crate) fn new(bits: Option<u32>, threads: usize, short: bool, fine: Option<u32>) -> Self {
-        let most = if short { MOST_BITS + 1 } else { MOST_BITS };
-        Partitioning { bits: bits.map_or_else(OnceLock::new, OnceLock::from), threads, most, fine }
-    }
-
-    /// The logarithm of the number of partitions, given the keys of a block.
-    fn bits(&self, rows: usize, keys: usize) -> u32 {
-        *self.bits.get_or_init(|| {
-            if let Some(fine) = self.fine
-                && rows >= FINE_FROM
-                && keys * 2 > rows
-            {
-                return fine;
-            }
-            // A block in which keys hardly repeat says only that there are many.
-            let all = if keys * 8 > rows { usize::MAX / 2 } else { 4 * keys };
-            // Each partition has its share of every pane: with few keys, more of them are more to do, not less each.
-            let some = if keys <= FEW_KEYS { 1 } else { 4 };
-            let least = (some * self.threads).next_power_of_two().ilog2();
-            let wanted = (all / KEYS_PER_PARTITION).next_power_of_two().ilog2();
-            wanted.clamp(least.min(self.most), self.most)
-        })
-    }
-}
 
 /// Cells are numbered in a table of all keys and panes while it has at most so many places for each row: it is cleared
 /// for every block, and filled from one end to the other where times come in order.

@@ -38,6 +38,7 @@ mod names;
 mod open;
 mod order;
 mod pane_column;
+mod partitioning;
 mod plan;
 mod records;
 mod reduce;

@@ -24,7 +24,8 @@ mod waves;
 pub(crate) use waves::Waves;
 
 use super::keys::KeyRows;
-use super::map::{MOST_PARTITION_BITS, Mapped};
+use super::map::Mapped;
+use super::partitioning::MOST_PARTITION_BITS;
 use super::plan::Plan;
 use super::reduce::Partition;
 use crate::memory::Budget;
