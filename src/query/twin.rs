@@ -521,3 +521,37 @@ fn no_trace_of_what_has_left() {
     // `check` compares with the magnitudes inside the window only.
     check(&batches, &want, true, (true, false));
 }
+
+/// Where memory is plenty they wait in it, and a place to spill that is missing is not missed.
+#[test]
+fn keys_that_hardly_repeat_are_sorted_out_first() {
+    let record = |i: i64| {
+        let (key, int) = (Some(i * 37 % 1500), Some(i));
+        Record { ts: i, key, name: None, int, float: Some(i as f64 / 7.0) }
+    };
+    let records: Vec<Record> = (0..2000).map(record).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let rows = |spill: Option<&std::path::Path>| {
+        let batches: Vec<_> = records.chunks(100).map(|c| Ok(batch(c))).collect();
+        let mut query = Query::batches(schema(), batches).key("key").threads(2);
+        for aggregate in Agg::parse_list("count, sum(int), sum(float), last(int)").unwrap() {
+            query = query.aggregate(aggregate);
+        }
+        if let Some(spill) = spill {
+            query = query.memory(4 << 30).spill_dir(spill);
+        }
+        query.run().unwrap()
+    };
+    let all = |rows: crate::query::Rows| rows.collect::<Result<Vec<_>, _>>().unwrap();
+    let want = all(rows(None));
+    assert_eq!(want.iter().map(RecordBatch::num_rows).sum::<usize>(), 1500);
+    same_cells(&want, &all(rows(Some(&dir.path().join("missing").join("too")))));
+    let mut sorted = rows(Some(dir.path()));
+    let mut got = vec![sorted.next().unwrap().unwrap()];
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "they were evicted");
+    got.extend(sorted.by_ref().map(Result::unwrap));
+    assert_eq!((sorted.statistics().spilled_bytes, sorted.statistics().keys), (0, 1500));
+    drop(sorted);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    same_cells(&want, &got);
+}

@@ -2,12 +2,12 @@
 //! that are read while they grow. Nothing here waits for a time to pass: every step waits for what it has caused.
 #![cfg(unix)]
 
-use crate::run::{Ran, file, rows, windrow};
+use crate::run::{Ran, file, rows, start, windrow};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -60,14 +60,7 @@ impl Running {
 
     /// Nobody reads its standard output yet.
     fn unread(args: &[&str]) -> Running {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_windrow"))
-            .arg("replay")
-            .args(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = start(&[&["replay"], args].concat());
         let stdin = child.stdin.take();
         let (err, reader) = collect(child.stderr.take().unwrap());
         Running { child, stdin, out: Arc::default(), err, readers: vec![reader] }

@@ -1,7 +1,7 @@
 //! The binary as tests run it, and its output as they read it.
 
 use std::io::Write;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 /// What a run of the binary came to.
 pub struct Ran {
@@ -41,15 +41,15 @@ impl Ran {
     }
 }
 
+/// Starts `windrow` with `args`, all of its streams in the test's hands.
+pub fn start(args: &[&str]) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_windrow"));
+    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
 /// Runs `windrow` with `args` and `input` on its standard input.
 pub fn windrow_with(args: &[&str], input: &[u8]) -> Ran {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_windrow"))
-        .args(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = start(args);
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_vec();
     // The program may end without reading everything.

@@ -21,7 +21,7 @@ pub fn run(tools: &Tools, options: &Options) -> Result<Outcome, Failure> {
     for rep in 0..options.reps {
         for query in QUERIES {
             let (_, spill) = bench.clean()?;
-            let mut command = Command::new(&tools.library);
+            let mut command = Command::new(&tools.typed);
             command.args(["lightsaber", query, "--threads", &options.threads.to_string()]);
             command.args(["--scale", &options.scale.to_string()]).arg(folder);
             let cost = measure::run(&mut command, options.timeout, &spill);

@@ -64,7 +64,7 @@ environment: BENCH_PYTHON and BENCH_PYTHON_FLINK, interpreters that have the pee
 /// The programs.
 pub struct Tools {
     windrow: PathBuf,
-    library: PathBuf,
+    typed: PathBuf,
     generator: PathBuf,
     peers: PathBuf,
     python: PathBuf,
@@ -85,7 +85,7 @@ impl Tools {
         let python = |name: &str| std::env::var_os(name).map_or_else(|| "python3".into(), PathBuf::from);
         Ok(Tools {
             windrow,
-            library: beside("bench_library"),
+            typed: beside("bench_library"),
             generator: beside("generate"),
             peers: Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/bench/peers"),
             python: python("BENCH_PYTHON"),

@@ -203,7 +203,7 @@ impl Runner {
                 }
             }
             "windrow-typed" => {
-                let mut command = Command::new(&tools.library);
+                let mut command = Command::new(&tools.typed);
                 command.args(["typed", "--threads", &threads]).arg(task.input);
                 command
             }

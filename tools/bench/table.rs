@@ -1,7 +1,11 @@
 //! The README's tables, from the rows of a record. They stand between two marks, the first of which names the record, so a
 //! test can make them again and compare.
 
+#[path = "../plot/grouped.rs"]
+mod grouped;
+
 use crate::record::{Row, Runs};
+pub use grouped::grouped;
 use serde_json::Value;
 use std::fmt::Write;
 
@@ -212,19 +216,6 @@ fn scaling(rows: &[Row], out: &mut String) {
     if head.lines().count() > 3 {
         out.push_str(&head);
     }
-}
-
-/// `1,000,000`.
-pub fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// All tables of a record, and the sentence on how it was made.

@@ -4,6 +4,7 @@
 //! numbers as `sliding.csv`. One panel for each number of keys; both axes are logarithmic; what is drawn is criterion's
 //! median time divided by the elements of the bench (records in and rows out).
 
+mod grouped;
 mod svg;
 
 use serde_json::Value;

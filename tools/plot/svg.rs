@@ -4,6 +4,7 @@
 //! read on both grounds where the sheet is ignored. Each line carries its name at its end, so there is no legend.
 
 use crate::Point;
+use crate::grouped::grouped;
 use std::fmt::Write;
 
 const PANEL: f64 = 310.0;
@@ -183,19 +184,6 @@ fn description(points: &[Point]) -> String {
         }
     }
     words.join("; ")
-}
-
-/// `1,000,000`.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// A power of ten of nanoseconds.

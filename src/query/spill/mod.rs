@@ -163,7 +163,12 @@ impl Spill {
 
     /// Bytes of pieces that stay in memory: if that is plenty, in place of the partitions they are pieces of.
     fn held(&self) -> usize {
-        if self.whole && !self.is_short() { self.shares.state } else { self.shares.pieces }
+        if self.stays() { self.shares.state } else { self.shares.pieces }
+    }
+
+    /// Whether pieces that never had to leave memory stay in it to the end.
+    fn stays(&self) -> bool {
+        self.whole && !self.is_short()
     }
 
     /// Whether anything was or will be written.
@@ -238,6 +243,10 @@ impl Spill {
         if used <= self.shares.state && !many && self.resident() >= partitions.len() {
             return Ok(());
         }
+        if used <= self.shares.state && self.resident() >= partitions.len() && self.files().is_err() {
+            // It would only be faster, and there is nowhere to go.
+            return Ok(());
+        }
         // Some more than it takes: evicting them one by one would be as much work with smaller blocks.
         let mut stay = if many { 0 } else { partitions.len().min(self.resident()) };
         partitions[stay..].iter().for_each(|partition| used -= partition.bytes());
@@ -260,7 +269,7 @@ impl Spill {
     /// The last record is in: the pieces, the folder, and the number of partitions.
     fn finish(self) -> Result<(Reader, SpillDir, usize)> {
         self.files()?;
-        let stays = self.held() > self.shares.pieces;
+        let stays = self.stays();
         let none = || Error::new(ErrorKind::Io, "there are no spill files");
         let Files { dir, writers, .. } = self.files.into_inner().ok_or_else(none)?;
         Ok((writers.finish(stays)?, dir, self.partitions.into_inner()))
