@@ -1,10 +1,9 @@
-//! Text to tree: sqlparser's tokens, read by precedence climbing.
+//! Text to tree: sqlparser's tokenizer and parser walk the text, and this says by precedence climbing what it means.
 //!
-//! Only the tokens are sqlparser's: quoting, numbers, comments, and the line and column of each. Its parser of
-//! expressions (0.63) is not used: `user` and `interval`, which are fields of logs, are a function and a syntax error to
-//! it; the tree it builds of a chain is as deep as the chain is long, and dropping that (200,000 terms on a stack of
-//! 2 MiB, also when it is dropped inside the parser after an error) ends the process; and most of its nodes say nothing
-//! of where they stand.
+//! Quoting, numbers, comments, keywords and the line and column of each are sqlparser's. Its own tree of expressions
+//! (0.63) is not asked for: `user` and `interval`, which are fields of logs, are a function and a syntax error in it;
+//! that of a chain is as deep as the chain is long, and dropping it (200,000 terms on a stack of 2 MiB, also when it is
+//! dropped inside the parser after an error) ends the process; and most of its nodes say nothing of where they stand.
 //!
 //! Precedence, loosest first: `or`, `and`, `not`, `is`, comparisons with `in`, `between`, `like`, `+ -`, `* / %`, sign.
 //! Invariant: neither this parser nor a tree it returns is deeper than [`MAX_DEPTH`]. Cost: linear in the text.
@@ -13,7 +12,9 @@ use super::tree::{Arith, Name, Node, Op};
 use crate::{Error, Result};
 use regex::bytes::Regex;
 use sqlparser::dialect::GenericDialect;
-use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
+use sqlparser::keywords::Keyword;
+use sqlparser::parser::Parser;
+use sqlparser::tokenizer::{Location, Token, Tokenizer};
 use std::collections::HashMap;
 
 /// Parentheses and operators inside each other, at most. 2 MiB, the stack of a thread, holds several times as many.
@@ -25,10 +26,16 @@ const SUPPORTED: &str = "an expression is made of = <> < <= > >=, and, or, not, 
 
 const RESERVED: [&str; 10] = ["and", "or", "not", "is", "null", "true", "false", "in", "between", "like"];
 
+/// The reserved words that may follow a value.
+const OPERATORS: [Keyword; 7] =
+    [Keyword::AND, Keyword::OR, Keyword::NOT, Keyword::IS, Keyword::IN, Keyword::BETWEEN, Keyword::LIKE];
+
 /// Whether `word` can be a field only in double quotes.
 pub(super) fn is_reserved(word: &str) -> bool {
     RESERVED.iter().any(|r| r.eq_ignore_ascii_case(word))
 }
+
+const REGEXP_LIKE: &str = "regexp_like";
 
 const OR: u8 = 1;
 const AND: u8 = 2;
@@ -57,11 +64,11 @@ pub(super) fn parse(text: &str) -> Result<Parsed> {
     };
     let end = tokens.last().map_or(Location::new(1, 1), |t| t.span.end);
     tokens.retain(|t| !matches!(t.token, Token::Whitespace(_)));
-    let mut parser =
-        Parser { text, tokens, end, next: 0, depth: 0, names: Vec::new(), index: HashMap::new(), places: Vec::new() };
-    if parser.tokens.is_empty() {
+    if tokens.is_empty() {
         return Err(Error::usage(format!("an expression is empty; {SUPPORTED}")));
     }
+    let sql = Parser::new(&GenericDialect {}).with_tokens_with_locations(tokens);
+    let mut parser = Climber { text, sql, end, depth: 0, names: Vec::new(), index: HashMap::new(), places: Vec::new() };
     let root = parser.expression(OR)?;
     match parser.peek() {
         Token::EOF => Ok(Parsed { root: root.node, names: parser.names, places: parser.places }),
@@ -100,47 +107,31 @@ impl Part {
     }
 }
 
-struct Parser<'a> {
+struct Climber<'a> {
     text: &'a str,
     /// Without white space and comments.
-    tokens: Vec<TokenWithSpan>,
+    sql: Parser<'a>,
     end: Location,
-    next: usize,
-    /// Calls of [`Parser::expression`] that have not returned.
+    /// Calls of [`Climber::expression`] that have not returned.
     depth: usize,
     names: Vec<Name>,
     index: HashMap<String, usize>,
     places: Vec<Location>,
 }
 
-impl Parser<'_> {
+impl Climber<'_> {
     fn peek(&self) -> &Token {
-        self.peek_at(0)
-    }
-
-    fn peek_at(&self, ahead: usize) -> &Token {
-        self.tokens.get(self.next + ahead).map_or(&Token::EOF, |t| &t.token)
+        &self.sql.peek_token_ref().token
     }
 
     fn here(&self) -> Location {
-        self.tokens.get(self.next).map_or(self.end, |t| t.span.start)
+        let next = self.sql.peek_token_ref();
+        if next.token == Token::EOF { self.end } else { next.span.start }
     }
 
-    /// Whether the token `ahead` is the reserved word `word`, in any case, not quoted.
-    fn is_word(&self, ahead: usize, word: &str) -> bool {
-        matches!(self.peek_at(ahead), Token::Word(w) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case(word))
-    }
-
-    fn accept_word(&mut self, word: &str) -> bool {
-        let found = self.is_word(0, word);
-        self.next += usize::from(found);
-        found
-    }
-
-    fn accept(&mut self, token: &Token) -> bool {
-        let found = self.peek() == token;
-        self.next += usize::from(found);
-        found
+    /// Whether the token `ahead` is one of `words`, not quoted.
+    fn is_one_of(&self, ahead: usize, words: &[Keyword]) -> bool {
+        matches!(&self.sql.peek_nth_token_ref(ahead).token, Token::Word(word) if words.contains(&word.keyword))
     }
 
     fn fail_here(&self, what: &str) -> Error {
@@ -207,14 +198,14 @@ impl Parser<'_> {
     }
 
     fn prefix(&mut self) -> Result<Part> {
-        if self.accept_word("not") {
+        if self.sql.parse_keyword(Keyword::NOT) {
             let inner = self.expression(NOT)?;
             return self.over(inner.depth, Node::Not(Box::new(inner.node)));
         }
-        if self.accept(&Token::Plus) {
+        if self.sql.consume_token(&Token::Plus) {
             return self.expression(SIGN);
         }
-        if self.accept(&Token::Minus) {
+        if self.sql.consume_token(&Token::Minus) {
             // A number takes the sign into itself: the smallest integer is one that has no positive twin.
             let inner = self.expression(SIGN)?;
             return match inner.node {
@@ -223,15 +214,17 @@ impl Parser<'_> {
                 node => self.over(inner.depth, Node::Negate(Box::new(node))),
             };
         }
-        if self.accept(&Token::LParen) {
+        if self.sql.consume_token(&Token::LParen) {
             let inner = self.expression(OR)?;
-            return if self.accept(&Token::RParen) {
+            return if self.sql.consume_token(&Token::RParen) {
                 Ok(inner)
             } else {
                 Err(self.unexpected("an operator or a closing parenthesis"))
             };
         }
-        if self.is_word(0, "regexp_like") && *self.peek_at(1) == Token::LParen {
+        if matches!(self.peek(), Token::Word(w) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case(REGEXP_LIKE))
+            && self.sql.peek_nth_token_ref(1).token == Token::LParen
+        {
             return self.regexp_like();
         }
         self.atom().map(Part::leaf)
@@ -239,9 +232,10 @@ impl Parser<'_> {
 
     /// `regexp_like(x, 'pattern')`.
     fn regexp_like(&mut self) -> Result<Part> {
-        self.next += 2;
+        self.sql.advance_token();
+        self.sql.advance_token();
         let text = self.expression(SUM)?;
-        if !self.accept(&Token::Comma) {
+        if !self.sql.consume_token(&Token::Comma) {
             return Err(self.unexpected("a comma and a pattern in quotes"));
         }
         let Token::SingleQuotedString(pattern) = self.peek() else {
@@ -252,8 +246,8 @@ impl Parser<'_> {
             regexp(pattern).map_err(|what| self.fail_here(&what))?;
         }
         self.places.push(self.here());
-        self.next += 1;
-        if !self.accept(&Token::RParen) {
+        self.sql.advance_token();
+        if !self.sql.consume_token(&Token::RParen) {
             return Err(self.unexpected("a closing parenthesis"));
         }
         self.over(text.depth, Node::Regexp(Box::new(text.node), pattern))
@@ -281,13 +275,12 @@ impl Parser<'_> {
             _ => return Err(self.unexpected("a field or a value")),
         };
         self.places.push(self.here());
-        self.next += 1;
+        self.sql.advance_token();
         Ok(node)
     }
 
     /// A name, of one part or of several joined by dots.
     fn field(&mut self) -> Result<Node> {
-        let start = self.next;
         let (at, mut name, mut quoted) = (self.here(), String::new(), false);
         loop {
             let Token::Word(word) = self.peek() else {
@@ -295,19 +288,19 @@ impl Parser<'_> {
             };
             name.push_str(&word.value);
             quoted |= word.quote_style.is_some();
-            self.next += 1;
-            if !self.accept(&Token::Period) {
+            self.sql.advance_token();
+            if !self.sql.consume_token(&Token::Period) {
                 break;
             }
             name.push('.');
         }
         match self.peek() {
             Token::LParen => {
-                self.next = start;
-                return Err(self.fail_here(&format!("{name}(...) is not a function of expressions; {SUPPORTED}")));
+                let what = format!("{name}(...) is not a function of expressions; {SUPPORTED}");
+                return Err(fail(self.text, at, &what));
             }
             // `a.5` and `case when`: two tokens where one name was meant, or SQL that is not in this language.
-            Token::SingleQuotedString(_) | Token::Number(..) | Token::Word(_) if !self.operator_word() => {
+            Token::SingleQuotedString(_) | Token::Number(..) | Token::Word(_) if !self.is_one_of(0, &OPERATORS) => {
                 return Err(self.unexpected(&format!("an operator after {name}")));
             }
             _ => {}
@@ -321,11 +314,6 @@ impl Parser<'_> {
         Ok(Node::Field(index))
     }
 
-    /// Whether a reserved word stands here that may follow a value.
-    fn operator_word(&self) -> bool {
-        ["and", "or", "not", "is", "in", "between", "like"].iter().any(|w| self.is_word(0, w))
-    }
-
     /// How tightly the operator that stands here binds, if one does.
     fn infix_level(&self) -> Option<u8> {
         match self.peek() {
@@ -334,13 +322,15 @@ impl Parser<'_> {
             }
             Token::Plus | Token::Minus => Some(SUM),
             Token::Mul | Token::Div | Token::Mod => Some(PRODUCT),
-            Token::Word(_) if self.is_word(0, "or") => Some(OR),
-            Token::Word(_) if self.is_word(0, "and") => Some(AND),
-            Token::Word(_) if self.is_word(0, "is") => Some(IS),
-            Token::Word(_) => {
-                let ahead = usize::from(self.is_word(0, "not"));
-                ["in", "between", "like"].iter().any(|w| self.is_word(ahead, w)).then_some(COMPARE)
-            }
+            Token::Word(word) => match word.keyword {
+                Keyword::OR => Some(OR),
+                Keyword::AND => Some(AND),
+                Keyword::IS => Some(IS),
+                _ => {
+                    let ahead = usize::from(word.keyword == Keyword::NOT);
+                    self.is_one_of(ahead, &[Keyword::IN, Keyword::BETWEEN, Keyword::LIKE]).then_some(COMPARE)
+                }
+            },
             _ => None,
         }
     }
@@ -349,7 +339,7 @@ impl Parser<'_> {
     fn infix(&mut self, left: Part, level: u8) -> Result<Part> {
         match level {
             OR | AND => {
-                self.next += 1;
+                self.sql.advance_token();
                 let right = self.expression(level + 1)?;
                 let depth = right.depth;
                 // One list for the whole chain: a tree as deep as the chain is long could not be walked.
@@ -376,7 +366,7 @@ impl Parser<'_> {
                     Token::Div => Arith::Div,
                     _ => Arith::Rem,
                 };
-                self.next += 1;
+                self.sql.advance_token();
                 let right = self.expression(level + 1)?;
                 let depth = left.depth.max(right.depth);
                 self.over(depth, Node::Arith(op, Box::new(left.node), Box::new(right.node)))
@@ -385,14 +375,14 @@ impl Parser<'_> {
     }
 
     fn is(&mut self, left: Part) -> Result<Part> {
-        self.next += 1;
-        let negated = self.accept_word("not");
+        self.sql.advance_token();
+        let negated = self.sql.parse_keyword(Keyword::NOT);
         let value = Box::new(left.node);
-        let node = if self.accept_word("null") {
+        let node = if self.sql.parse_keyword(Keyword::NULL) {
             Node::IsNull(value)
-        } else if self.accept_word("true") {
+        } else if self.sql.parse_keyword(Keyword::TRUE) {
             Node::Is(value, true)
-        } else if self.accept_word("false") {
+        } else if self.sql.parse_keyword(Keyword::FALSE) {
             Node::Is(value, false)
         } else {
             return Err(self.unexpected("null, true or false"));
@@ -418,30 +408,30 @@ impl Parser<'_> {
         };
         let value = Box::new(left.node);
         if let Some(op) = op {
-            self.next += 1;
+            self.sql.advance_token();
             let right = self.expression(SUM)?;
             return self.over(left.depth.max(right.depth), Node::Compare(op, value, Box::new(right.node)));
         }
-        let negated = self.accept_word("not");
-        if self.accept_word("like") {
+        let negated = self.sql.parse_keyword(Keyword::NOT);
+        if self.sql.parse_keyword(Keyword::LIKE) {
             let pattern = self.expression(SUM)?;
-            if self.is_word(0, "escape") {
+            if self.is_one_of(0, &[Keyword::ESCAPE]) {
                 return Err(self.fail_here("like has no escape here; % is any text and _ is any one character"));
             }
             let depth = left.depth.max(pattern.depth);
             return self.negate_if(negated, depth, Node::Like(value, Box::new(pattern.node)));
         }
-        if self.accept_word("between") {
+        if self.sql.parse_keyword(Keyword::BETWEEN) {
             let low = self.expression(SUM)?;
-            if !self.accept_word("and") {
+            if !self.sql.parse_keyword(Keyword::AND) {
                 return Err(self.unexpected("the and of between"));
             }
             let high = self.expression(SUM)?;
             let depth = left.depth.max(low.depth).max(high.depth);
             return self.negate_if(negated, depth, Node::Between(value, Box::new(low.node), Box::new(high.node)));
         }
-        self.next += 1;
-        if !self.accept(&Token::LParen) {
+        self.sql.advance_token();
+        if !self.sql.consume_token(&Token::LParen) {
             return Err(self.unexpected("the parenthesis that opens the list of in"));
         }
         let (mut list, mut depth) = (Vec::new(), left.depth);
@@ -449,10 +439,10 @@ impl Parser<'_> {
             let item = self.expression(OR)?;
             depth = depth.max(item.depth);
             list.push(item.node);
-            if self.accept(&Token::RParen) {
+            if self.sql.consume_token(&Token::RParen) {
                 break;
             }
-            if !self.accept(&Token::Comma) {
+            if !self.sql.consume_token(&Token::Comma) {
                 return Err(self.unexpected("a comma or a closing parenthesis"));
             }
         }
