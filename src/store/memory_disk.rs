@@ -1,7 +1,7 @@
 //! A disk in memory that does to a store what real ones do on bad days.
 //!
-//! It can fail at the n-th write or sync ([`MemoryDisk::fail_at`]), fill up ([`MemoryDisk::capacity`]), answer with short
-//! reads and writes ([`MemoryDisk::short`]), flip a bit ([`MemoryDisk::damage`]), and give the image that a crash would
+//! It can fail at the n-th write or sync ([`MemoryDisk::fail_at`]), or from then on ([`MemoryDisk::die_at`]), fill up
+//! ([`MemoryDisk::capacity`]), answer with short reads and writes ([`MemoryDisk::short`]), flip a bit ([`MemoryDisk::damage`]), and give the image that a crash would
 //! leave ([`MemoryDisk::crash`]): names that were not synced are gone, bytes that were not synced are lost or torn.
 //! One lock guards all of it; it is made for tests, not for speed.
 
@@ -27,6 +27,7 @@ struct State {
     /// Writes and syncs so far, and which of them fails.
     operations: u64,
     fail_at: Option<u64>,
+    die_at: Option<u64>,
     capacity: Option<u64>,
     short: bool,
     interrupted: bool,
@@ -65,6 +66,12 @@ impl MemoryDisk {
     pub fn fail_at(&self, n: Option<u64>) {
         let mut state = lock(&self.0);
         state.fail_at = n.map(|n| state.operations + n);
+    }
+
+    /// Lets the n-th write or sync from now on fail, counted from 0, and all that follow: the machine has stopped.
+    pub fn die_at(&self, n: u64) {
+        let mut state = lock(&self.0);
+        state.die_at = Some(state.operations + n);
     }
 
     /// Writes and syncs so far.
@@ -119,7 +126,7 @@ impl State {
     fn operation(&mut self) -> io::Result<()> {
         let number = self.operations;
         self.operations += 1;
-        if self.fail_at == Some(number) {
+        if self.fail_at == Some(number) || self.die_at.is_some_and(|first| number >= first) {
             return Err(io::Error::other("the disk failed, as it was told to"));
         }
         Ok(())

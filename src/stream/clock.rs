@@ -94,6 +94,13 @@ impl Clock {
         }
     }
 
+    /// Whoever waits looks whether it is to stop.
+    pub(crate) fn wake(&self) {
+        if let Clock::Manual(clock) = self {
+            clock.0.1.notify_all();
+        }
+    }
+
     /// Waits until `time`; false if `stop` was set and nothing more is due: time that has passed on a manual clock was
     /// meant to be worked on, that of the machine passes anyway.
     pub(crate) fn wait_until(&self, time: u64, stop: &AtomicBool) -> bool {

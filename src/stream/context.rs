@@ -9,11 +9,14 @@ use super::clock::{Clock, ManualClock, Time, micros};
 use super::dstream;
 use super::exec::Exec;
 use super::graph::Node;
-use super::input::{Rates, Throttle};
+use super::input::{KnownInput, Rates, Throttle};
 use super::listener::{Listener, Statistics};
+use super::recovery::Request;
 use super::scheduler::{ContextState, Core, Input, OnFailure, Settings, lock};
 use super::storage::Storage;
 use super::{Batch, DStream, Data, Pid};
+use crate::checkpoint::LogOptions;
+use crate::store::disk::{Disk, OsDisk};
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,7 +41,8 @@ struct Alive(Arc<Core>);
 
 impl Drop for Alive {
     fn drop(&mut self) {
-        if self.0.state() == ContextState::Active {
+        // One that ended by itself still has threads, and a folder that the next one may want.
+        if self.0.state() != ContextState::Initialised {
             // There is nobody left to tell.
             let _ = self.0.stop(false);
         }
@@ -59,6 +63,7 @@ pub struct Builder {
     on_failure: OnFailure,
     clock: Clock,
     rates: Rates,
+    log: LogOptions,
 }
 
 impl Builder {
@@ -157,6 +162,14 @@ impl Builder {
         self
     }
 
+    /// Whether a [write-ahead log](StreamingContext::checkpoint) that is damaged, other than by a crash, is read as far as
+    /// it can be, and what is lost [counted](Statistics::lost), instead of being an error. Default: it is an error.
+    #[must_use]
+    pub fn skip_damaged(mut self, skip: bool) -> Self {
+        self.log = self.log.skip_damaged(skip);
+        self
+    }
+
     /// The clock that says when batches are due. Default: the machine's.
     #[must_use]
     pub fn clock(mut self, clock: Clock) -> Self {
@@ -191,6 +204,7 @@ impl Builder {
             clock: self.clock,
             buffer: self.buffer,
             rates,
+            log: self.log,
         };
         let core = Arc::new(Core::new(settings, Exec::new(self.threads, self.partitions, storage)?));
         Ok(StreamingContext { core: core.clone(), _alive: Arc::new(Alive(core)) })
@@ -212,7 +226,68 @@ impl StreamingContext {
             on_failure: OnFailure::default(),
             clock: Clock::default(),
             rates: Rates::default(),
+            log: LogOptions::default(),
         }
+    }
+
+    /// The context that `build` makes, [saved](Self::checkpoint) in the folder `dir`; if a checkpoint is there, it goes on
+    /// from that when it is started.
+    ///
+    /// Closures cannot be saved, so `build` runs each time and has to build the same graph: states and inputs are found again
+    /// by their [names](DStream::named), or else by their operators' places. Batches that were due meanwhile are caught up.
+    ///
+    /// # Errors
+    /// What `build` returns; [`ErrorKind::Output`](crate::ErrorKind::Output) if the folder cannot be used, or another
+    /// context uses it; [`ErrorKind::Input`](crate::ErrorKind::Input) and [`ErrorKind::Io`](crate::ErrorKind::Io) if what is
+    /// there cannot be read. That the graph does not fit is said by [`start`](Self::start).
+    pub fn get_or_create(
+        dir: impl Into<PathBuf>,
+        build: impl FnOnce() -> Result<StreamingContext>,
+    ) -> Result<StreamingContext> {
+        Self::get_or_create_on(Arc::new(OsDisk), dir.into(), build)
+    }
+
+    pub(crate) fn get_or_create_on(
+        disk: Arc<dyn Disk>,
+        dir: PathBuf,
+        build: impl FnOnce() -> Result<StreamingContext>,
+    ) -> Result<StreamingContext> {
+        let ctx = build()?;
+        ctx.save_in(disk, dir, true)?;
+        Ok(ctx)
+    }
+
+    /// Saves the context in the folder `dir`, which is created if its parent exists: the states of operators and the
+    /// positions of inputs, as often as [streams](DStream::checkpoint) say (10 s if none does), after a graceful stop,
+    /// and a log of what came in since.
+    ///
+    /// A checkpoint is written while the next batches run. If it cannot be written, the context ends with that error and
+    /// the checkpoint before is whole.
+    ///
+    /// # Errors
+    /// As [`get_or_create`](Self::get_or_create); [`ErrorKind::Output`](crate::ErrorKind::Output) too if a checkpoint is
+    /// there.
+    pub fn checkpoint(&self, dir: impl Into<PathBuf>) -> Result<()> {
+        self.save_in(Arc::new(OsDisk), dir.into(), false)
+    }
+
+    pub(crate) fn save_in(&self, disk: Arc<dyn Disk>, dir: PathBuf, recover: bool) -> Result<()> {
+        if !self.core.still_open("checkpoint") {
+            return self.check();
+        }
+        let mut request = lock(&self.core.request);
+        if let Some(request) = &*request {
+            let what = format!("the context is saved in {} already: name one folder", request.path.display());
+            return Err(Error::usage(what));
+        }
+        *request = Some(Request::open(disk, dir, recover)?);
+        Ok(())
+    }
+
+    /// The time of the batch after which a context that was [got](Self::get_or_create) goes on; none if it begins anew, or
+    /// was started.
+    pub fn recovers_from(&self) -> Option<Time> {
+        lock(&self.core.request).as_ref().and_then(Request::head).map(|head| self.core.time(head.batch))
     }
 
     /// Where it is in its life.
@@ -262,7 +337,7 @@ impl StreamingContext {
         self.core.await_batch(time.micros() / self.core.settings.interval, None).map(|_| ())
     }
 
-    /// Moves the manual clock to `time` and waits until all batches up to then are done.
+    /// Moves the manual clock to `time` and waits until all batches up to then are done, and checkpoints written.
     ///
     /// # Errors
     /// As [`await_termination`](Self::await_termination); [`crate::ErrorKind::Usage`] if the clock is not a manual one.
@@ -271,7 +346,8 @@ impl StreamingContext {
             return Err(Error::usage("only a manual clock can be moved: give the builder one"));
         };
         clock.set(time);
-        self.await_batch(time)
+        self.await_batch(time)?;
+        self.core.await_checkpoints()
     }
 
     /// Whether the context was used as it should be.
@@ -363,7 +439,8 @@ impl StreamingContext {
         let node = Arc::new(node(label, 1));
         if open {
             lock(&self.core.graph).inputs.push(node.clone());
-            lock(&self.core.inputs).extend(control);
+            let known = control.map(|control| KnownInput::new(node.identity.clone(), control));
+            lock(&self.core.inputs).extend(known);
         }
         DStream { node, core: self.core.clone() }
     }

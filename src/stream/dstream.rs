@@ -17,6 +17,7 @@ use crate::{Error, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// See the module. Clones are the same stream.
@@ -294,12 +295,42 @@ impl<T: Data> DStream<T> {
         }
     }
 
-    /// How often the state behind this stream is to be written.
+    /// How often the state behind this stream, a [keyed one](Self::update_state_by_key) or that of a window, is
+    /// written to the [folder of checkpoints](super::StreamingContext::checkpoint): a multiple of the stream's interval.
+    /// All states are written together, so that they are those of one batch; the shortest interval counts.
     ///
-    /// # Known limitation
-    /// Recovery is not built yet: all that this does is what recovery needs, keeping batches twice as long.
-    pub fn checkpoint(&self, interval: Duration) {
-        self.remember(interval * 2);
+    /// A stream that keeps nothing has nothing written and only says how often. Batches are kept for twice as long.
+    pub fn checkpoint(&self, interval: Duration)
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        self.checkpoint_with(interval, Arc::new(Postcard));
+    }
+
+    /// As [`checkpoint`](Self::checkpoint), for records with a codec of their own.
+    pub fn checkpoint_with(&self, interval: Duration, codec: Arc<dyn Codec<T>>) {
+        if let Some(state) = self.node.coded() {
+            state.code(codec);
+        }
+        self.checkpoint_every(interval);
+    }
+
+    pub(crate) fn checkpoint_every(&self, interval: Duration) {
+        if self.core.still_open("checkpoint") {
+            let batches = self.intervals(interval, "a checkpoint interval");
+            self.core.checkpoint_every.fetch_min(batches, Ordering::Relaxed);
+            self.node.remember(batches * 2);
+        }
+    }
+
+    /// The same stream under a name, by which its state or its position in an input is found again after the program
+    /// has changed: without one it is found by its operator's place in the graph.
+    pub fn named(&self, name: impl Into<String>) -> DStream<T> {
+        if self.core.still_open("named") {
+            let identity = self.node.coded().map_or(&self.node.identity, |state| state.identity());
+            identity.name(name.into());
+        }
+        self.clone()
     }
 
     /// How long batches are kept after they were made.

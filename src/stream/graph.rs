@@ -10,6 +10,7 @@
 use super::Data;
 use super::batch::Batch;
 use super::exec::Label;
+use super::saved::{Coded, Identity, Saved};
 use crate::Result;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -31,6 +32,8 @@ pub(crate) trait AnyNode: Send + Sync {
     fn settle(&self, k: u64) -> Option<Job>;
     /// Batches up to `k` are done.
     fn forget(&self, k: u64);
+    /// What it keeps from batch to batch, if it does.
+    fn saved(&self) -> Option<&Arc<dyn Saved>>;
 }
 
 type Compute<T> = Box<dyn Fn(u64) -> Result<Option<Batch<T>>> + Send + Sync>;
@@ -58,6 +61,10 @@ pub(crate) struct Node<T> {
     /// How batches are kept, if not as records in memory.
     keep: OnceLock<Keep<T>>,
     zero: AtomicU64,
+    pub(crate) identity: Arc<Identity>,
+    saved: Option<Arc<dyn Saved>>,
+    /// What can be told how the records of this stream are written: its own state, or that of the operator behind it.
+    coded: OnceLock<Arc<dyn Coded<T>>>,
 }
 
 impl<T: Data> Node<T> {
@@ -68,6 +75,9 @@ impl<T: Data> Node<T> {
         compute: impl Fn(u64) -> Result<Option<Batch<T>>> + Send + Sync + 'static,
     ) -> Self {
         Node {
+            identity: Identity::new(label.clone()),
+            saved: None,
+            coded: OnceLock::new(),
             label,
             slide,
             parents,
@@ -104,6 +114,21 @@ impl<T: Data> Node<T> {
     pub(crate) fn on_settle(mut self, settle: impl Fn(u64) -> Option<Job> + Send + Sync + 'static) -> Self {
         self.settle = Some(Box::new(settle));
         self
+    }
+
+    /// With a state.
+    pub(crate) fn saved(mut self, saved: Arc<dyn Saved>) -> Self {
+        self.saved = Some(saved);
+        self
+    }
+
+    /// A state, its own or that of an operator behind it, has rows that are written as the records are.
+    pub(crate) fn codes(&self, coded: Arc<dyn Coded<T>>) {
+        let _ = self.coded.set(coded);
+    }
+
+    pub(crate) fn coded(&self) -> Option<&Arc<dyn Coded<T>>> {
+        self.coded.get()
     }
 
     /// Somebody will ask for each batch.
@@ -175,6 +200,11 @@ impl<T: Data> Node<T> {
         if self.input { Ok(None) } else { self.make(k, !self.is_handed_over()) }
     }
 
+    /// Gives it a batch that was made in another life.
+    pub(crate) fn put(&self, k: u64, batch: Batch<T>) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).insert(k, Some(batch));
+    }
+
     fn make(&self, k: u64, keep: bool) -> Result<Option<Batch<T>>> {
         let mut batch = (self.compute)(k)?;
         if self.persisted.load(Ordering::Relaxed) {
@@ -218,6 +248,10 @@ impl<T: Data> AnyNode for Node<T> {
 
     fn settle(&self, k: u64) -> Option<Job> {
         self.settle.as_ref().and_then(|settle| settle(k))
+    }
+
+    fn saved(&self) -> Option<&Arc<dyn Saved>> {
+        self.saved.as_ref()
     }
 
     fn forget(&self, k: u64) {
@@ -282,6 +316,11 @@ impl Graph {
     /// Batches up to `k` are done.
     pub(crate) fn forget(&self, k: u64) {
         self.nodes.iter().for_each(|node| node.forget(k));
+    }
+
+    /// The states, in the order of the graph.
+    pub(crate) fn saved(&self) -> Vec<Arc<dyn Saved>> {
+        self.nodes.iter().filter_map(|node| node.saved().cloned()).collect()
     }
 
     /// Lets go of everything, for a context that has stopped.

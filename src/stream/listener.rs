@@ -60,6 +60,8 @@ pub struct Statistics {
     pub memory_peak: usize,
     /// Records per second that each input may bring in, the least of all; none: as many as come.
     pub rate_limit: Option<u64>,
+    /// Entries of the write-ahead log that damage has taken.
+    pub lost: u64,
     /// The last batch that was done.
     pub last: Option<BatchInfo>,
     /// Why the last batch that failed did.

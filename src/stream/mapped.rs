@@ -9,14 +9,18 @@
 
 use super::batch::Batch;
 use super::clock::{Time, micros};
+use super::codec::{Codec, Postcard};
 use super::exec::{Exec, Label, Pace, blame};
 use super::keyed::{Keyed, Partitioner, hash_of};
 use super::ordered::{Apply, Ordered};
+use super::saved::{Coded, Section};
 use super::scheduler::lock;
 use super::{DStream, Data, Key};
 use crate::hash::probe;
 use crate::{Error, Result};
 use hashbrown::HashTable;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -223,6 +227,9 @@ impl<K: Key, S: Data> Shard<K, S> {
     }
 }
 
+/// Says, in a checkpoint, that the initial states are in it.
+const BEGUN: u32 = 1;
+
 /// The states of a batch, by partition.
 type Snapshot<K, S> = Vec<Vec<Entry<K, S>>>;
 
@@ -268,6 +275,41 @@ where
     F: Fn(Time, &K, Option<V>, &mut State<'_, S>) -> Option<M> + Send + Sync + 'static,
 {
     type Row = M;
+    type Kept = (K, S);
+
+    /// The states by the batch of their last touch.
+    fn sections(&self) -> Option<Vec<Section<(K, S)>>> {
+        let mut sections = Vec::new();
+        if self.initial.is_empty() {
+            sections.push(Section::new(BEGUN, 0, Vec::new()));
+        }
+        for shard in &self.shards {
+            let mut by_touch: BTreeMap<u64, Vec<(K, S)>> = BTreeMap::new();
+            for (key, state, touched) in &shard.table {
+                by_touch.entry(*touched).or_default().push((key.clone(), state.clone()));
+            }
+            sections.extend(by_touch.into_iter().map(|(touched, rows)| Section::new(0, touched, rows)));
+        }
+        Some(sections)
+    }
+
+    fn restore(&mut self, mut sections: Vec<Section<(K, S)>>) -> Result<()> {
+        // Keys time out in the order of their touches.
+        sections.sort_by_key(|section| section.tag);
+        for section in sections {
+            if section.kind == BEGUN {
+                self.initial.clear();
+            }
+            for (key, state) in Arc::unwrap_or_clone(section.rows) {
+                let shard = &mut self.shards[self.keyed.by.of(&key, hash_of(&key))];
+                if self.timeout.is_some() {
+                    shard.touch(&key, section.tag);
+                }
+                shard.put(key, state, section.tag);
+            }
+        }
+        Ok(())
+    }
 
     fn apply(&mut self, k: u64, batch: Option<Batch<(K, V)>>, _: bool) -> Result<Vec<Vec<M>>> {
         if !self.initial.is_empty() {
@@ -332,6 +374,7 @@ pub struct MapWithState<K, S, M> {
     snapshots: Arc<Snapshots<K, S>>,
     partitions: usize,
     apply_until: Arc<dyn Fn(u64) + Send + Sync>,
+    kept: Arc<dyn Coded<(K, S)>>,
 }
 
 impl<K, S, M> std::fmt::Debug for MapWithState<K, S, M> {
@@ -349,6 +392,21 @@ impl<K, S, M> Deref for MapWithState<K, S, M> {
 }
 
 impl<K: Key, S: Data, M: Data> MapWithState<K, S, M> {
+    /// As [`DStream::checkpoint`]: how often the states are written.
+    pub fn checkpoint(&self, interval: Duration)
+    where
+        K: Serialize + DeserializeOwned,
+        S: Serialize + DeserializeOwned,
+    {
+        self.checkpoint_with(interval, Arc::new(Postcard));
+    }
+
+    /// As [`checkpoint`](Self::checkpoint), for keys and states with a codec of their own.
+    pub fn checkpoint_with(&self, interval: Duration, codec: Arc<dyn Codec<(K, S)>>) {
+        self.kept.code(codec);
+        self.stream.checkpoint_every(interval);
+    }
+
     /// All states after each batch. This costs a copy of all of them per batch.
     pub fn state_snapshots(&self) -> DStream<(K, S)> {
         self.state_snapshots_with_time().map(|(key, state, _)| (key, state))
@@ -424,13 +482,12 @@ impl<K: Key, V: Data> DStream<(K, V)> {
             label: label.clone(),
         };
         let ordered = Arc::new(Ordered::new(state));
-        let stream = self.stateful(label, self.node.slide, partitions, ordered.clone(), {
-            let snapshots = snapshots.clone();
-            move |k| {
-                let mut taken = lock(&snapshots.taken);
-                *taken = taken.split_off(&(k + 1));
-            }
+        let (shape, settled) = (String::new(), snapshots.clone());
+        let (stream, kept) = self.stateful(label, self.node.slide, partitions, ordered.clone(), shape, move |k| {
+            let mut taken = lock(&settled.taken);
+            *taken = taken.split_off(&(k + 1));
         });
-        MapWithState { stream, snapshots, partitions, apply_until: Arc::new(move |k| ordered.apply_until(k)) }
+        let apply_until = Arc::new(move |k| ordered.apply_until(k));
+        MapWithState { stream, snapshots, partitions, apply_until, kept }
     }
 }

@@ -1,7 +1,8 @@
 //! Where batches go: to a closure, to the terminal, to text, object and Parquet files.
 //!
 //! An output is at-least-once: a batch that is run again is put out again. What is to be exactly-once must be able to
-//! tell by the time of a batch that it has it already.
+//! tell by the time of a batch that it has it already, as files do that are named by it. Where the context is saved they
+//! are synced before their batch is done.
 
 use super::batch::collect_part;
 use super::clock::Time;
@@ -9,6 +10,7 @@ use super::codec::{Codec, Postcard};
 use super::exec::{Label, blame};
 use super::part::{BoxPart, Sink};
 use super::{Batch, DStream, Data, StreamingContext};
+use crate::store::disk::{Disk, OsDisk};
 use crate::{Error, Result};
 use arrow_array::RecordBatch;
 use parquet::arrow::ArrowWriter;
@@ -188,20 +190,25 @@ impl<T: Data> Batch<T> {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(failed(path, e)),
             _ => Ok(()),
         };
+        let durable = self.exec.storage.is_durable();
         gone(&partial)?;
         std::fs::create_dir_all(&partial).map_err(|e| failed(&partial, e))?;
         let written = self.run(&Default::default(), |i, part| {
             let file = partial.join(format!("part-{i:05}{ending}"));
             let mut out = BufWriter::new(File::create(&file).map_err(|e| failed(&file, e))?);
             write(part, &mut out).map_err(|e| e.in_file(&file))?;
-            out.flush().map_err(|e| failed(&file, e))
+            let synced = |out: BufWriter<File>| out.into_inner().map_err(|e| e.into_error())?.sync_all();
+            out.flush().and_then(|()| if durable { synced(out) } else { Ok(()) }).map_err(|e| failed(&file, e))
         });
         if let Err(error) = written {
             gone(&partial)?;
             return Err(error);
         }
+        let sync = |dir: &Path| if durable { OsDisk.sync_dir(dir).map_err(|e| failed(dir, e)) } else { Ok(()) };
+        sync(&partial)?;
         gone(path)?;
-        std::fs::rename(&partial, path).map_err(|e| failed(path, e))
+        std::fs::rename(&partial, path).map_err(|e| failed(path, e))?;
+        sync(path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))
     }
 }
 

@@ -15,12 +15,15 @@ use super::batch::{Batch, reducing};
 use super::exec::{Exec, Label, Pace, blame};
 use super::keyed::{Fold, Keyed, hash_of};
 use super::ordered::Apply;
+use super::saved::Section;
 use super::{Data, Key};
 use crate::Result;
 use crate::core::groups::{Groups, TypedKeys};
 use crate::core::suffix::turn_typed;
 use std::collections::VecDeque;
 use std::sync::Arc;
+
+mod saved;
 
 /// The keys and values of one batch.
 struct Pane<V> {
@@ -82,13 +85,26 @@ impl<K: Key, V: Data> Shard<K, V> {
         hashes.extend(keys.iter().map(hash_of));
         self.groups.intern(keys, hashes, 0..keys.len(), &mut pane.ids);
         keys.clear();
+        self.grow();
+        pane.ids.iter().for_each(|id| self.cells[*id as usize] += 1);
+        self.panes.push_back(pane);
+    }
+
+    /// Makes room for every id in the tables.
+    fn grow(&mut self) {
         let ids = self.groups.capacity();
         self.cells.resize(ids, 0);
         self.front.resize(ids, None);
         self.suffix.resize(ids, None);
         self.since.resize(ids, i64::MIN);
-        pane.ids.iter().for_each(|id| self.cells[*id as usize] += 1);
-        self.panes.push_back(pane);
+    }
+
+    /// The place of `key` in the tables.
+    fn id_of(&mut self, key: K) -> usize {
+        let (hash, mut ids) = (hash_of(&key), Vec::new());
+        self.groups.intern(&[key], &[hash], 0..1, &mut ids);
+        self.grow();
+        ids[0] as usize
     }
 
     /// Takes back what [`push`](Self::push) did for batch `k`.
@@ -186,6 +202,15 @@ where
     H: Fn(&(K, V)) -> bool + Send + Sync + 'static,
 {
     type Row = (K, V);
+    type Kept = (K, V);
+
+    fn sections(&self) -> Option<Vec<Section<(K, V)>>> {
+        saved::sections(&self.shards)
+    }
+
+    fn restore(&mut self, sections: Vec<Section<(K, V)>>) -> Result<()> {
+        saved::restore(&mut self.shards, &self.keyed.by, sections)
+    }
 
     fn apply(&mut self, k: u64, batch: Option<Batch<(K, V)>>, emit: bool) -> Result<Vec<Vec<(K, V)>>> {
         let Reduced { exec, keyed, reduce, inverse, keep, length, shards, pace, label } = self;

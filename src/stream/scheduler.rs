@@ -11,8 +11,10 @@
 use super::clock::{Clock, Time};
 use super::exec::{Exec, guarded};
 use super::graph::{Graph, Job};
-use super::input::Rates;
+use super::input::{KnownInput, Rates, Resume};
 use super::listener::{BatchInfo, Listener, Statistics};
+use super::recovery::{Request, Saving};
+use crate::checkpoint::LogOptions;
 use crate::{Error, ErrorKind, Result};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -62,6 +64,8 @@ pub(crate) trait Input: Send + Sync {
     fn limit(&self) -> Option<u64> {
         None
     }
+    /// How it goes on in another life of the program, or why it cannot.
+    fn resume(&self) -> std::result::Result<&dyn Resume, &'static str>;
 }
 
 /// Options that the parts of a context share.
@@ -74,6 +78,7 @@ pub(crate) struct Settings {
     /// Records that a receiver may hold.
     pub(crate) buffer: usize,
     pub(crate) rates: Rates,
+    pub(crate) log: LogOptions,
 }
 
 struct JobSet {
@@ -99,6 +104,8 @@ struct Status {
     statistics: Statistics,
     listeners: Vec<Arc<dyn Listener>>,
     threads: Vec<JoinHandle<()>>,
+    /// A batch failed, and that ends the context.
+    failed: bool,
 }
 
 /// A context without its handle.
@@ -107,7 +114,7 @@ pub(crate) struct Core {
     pub(crate) exec: Arc<Exec>,
     /// The generation lock.
     pub(crate) graph: Mutex<Graph>,
-    pub(crate) inputs: Mutex<Vec<Arc<dyn Input>>>,
+    pub(crate) inputs: Mutex<Vec<KnownInput>>,
     /// Records that came in since the last batch.
     pub(crate) received: Arc<AtomicU64>,
     status: Mutex<Status>,
@@ -116,6 +123,11 @@ pub(crate) struct Core {
     stopping: AtomicBool,
     made: Instant,
     next_operator: AtomicU64,
+    /// Where it is to save itself once it is started, and how that is going.
+    pub(crate) request: Mutex<Option<Request>>,
+    saving: Mutex<Option<Arc<Saving>>>,
+    /// Intervals between two checkpoints.
+    pub(crate) checkpoint_every: AtomicU64,
 }
 
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -142,11 +154,15 @@ impl Core {
                 statistics: Statistics::default(),
                 listeners: Vec::new(),
                 threads: Vec::new(),
+                failed: false,
             }),
             changed: Condvar::new(),
             stopping: AtomicBool::new(false),
             made: Instant::now(),
             next_operator: AtomicU64::new(1),
+            request: Mutex::default(),
+            saving: Mutex::default(),
+            checkpoint_every: AtomicU64::new(u64::MAX),
         }
     }
 
@@ -199,9 +215,11 @@ impl Core {
 
     pub(crate) fn statistics(&self) -> Statistics {
         let rate_limit = lock(&self.inputs).iter().filter_map(|input| input.limit()).min();
+        let lost = lock(&self.saving).as_ref().map_or(0, |saving| saving.journal.lost());
         let status = lock(&self.status);
         Statistics {
             rate_limit,
+            lost,
             waiting: status.queue.len() + status.running.len(),
             spilled_bytes: self.exec.storage.spilled(),
             memory_peak: self.exec.storage.budget().peak(),
@@ -212,28 +230,36 @@ impl Core {
     pub(crate) fn start(self: &Arc<Self>) -> Result<()> {
         self.check()?;
         let mut graph = lock(&self.graph);
-        let zero = self.settings.clock.now() / self.settings.interval;
+        let now = self.settings.clock.now() / self.settings.interval;
+        match self.state() {
+            ContextState::Initialised => {}
+            ContextState::Active => return Err(Error::usage("the context has been started already")),
+            ContextState::Stopped => return Err(Error::usage("the context has stopped and cannot be started again")),
+        }
+        if graph.outputs.is_empty() {
+            return Err(Error::usage(
+                "no output was registered, so there is nothing to run: add print, for_each_batch or another one",
+            ));
+        }
+        let request = lock(&self.request).take();
+        let (zero, last) = match &request {
+            Some(request) => request.begins(now, self.settings.interval)?,
+            None => (now, now),
+        };
+        graph.begin(zero, lock(&self.status).remember);
+        let inputs = lock(&self.inputs).clone();
+        if let Some(request) = request {
+            let saving = self.restore(request, &graph, inputs.clone(), zero).inspect_err(|_| self.halt())?;
+            *lock(&self.saving) = Some(Arc::new(saving));
+            self.exec.storage.make_durable();
+        }
         {
             let mut status = lock(&self.status);
-            match status.state {
-                ContextState::Initialised => {}
-                ContextState::Active => return Err(Error::usage("the context has been started already")),
-                ContextState::Stopped => {
-                    return Err(Error::usage("the context has stopped and cannot be started again"));
-                }
-            }
-            if graph.outputs.is_empty() {
-                return Err(Error::usage(
-                    "no output was registered, so there is nothing to run: add print, for_each_batch or another one",
-                ));
-            }
-            graph.begin(zero, status.remember);
             status.state = ContextState::Active;
-            status.generated = zero;
-            status.completed = zero;
+            status.generated = last;
+            status.completed = last;
         }
         drop(graph);
-        let inputs = lock(&self.inputs).clone();
         for input in inputs {
             if let Err(error) = input.start() {
                 self.halt();
@@ -250,8 +276,45 @@ impl Core {
         for i in 0..self.settings.concurrent_jobs {
             started = started.and_then(|()| spawn(format!("windrow-jobs-{i}"), self.clone(), Core::run_jobs));
         }
+        if lock(&self.saving).is_some() {
+            started = started.and_then(|()| spawn("windrow-checkpoints".into(), self.clone(), Core::write_checkpoints));
+        }
         lock(&self.status).threads = threads;
         started.inspect_err(|_| self.halt())
+    }
+
+    /// Goes on from the checkpoint, if there is one.
+    fn restore(&self, request: Request, graph: &Graph, inputs: Vec<KnownInput>, zero: u64) -> Result<Saving> {
+        // Without a state there is little to write: as often as others write theirs.
+        let default = 10_000_000u64.div_ceil(self.settings.interval);
+        let every = Some(self.checkpoint_every.load(Ordering::Relaxed)).filter(|every| *every != u64::MAX);
+        if let Some(head) = request.head() {
+            let [batches, failed, records] = head.counts;
+            let mut status = lock(&self.status);
+            status.statistics = Statistics { batches, failed, records, ..Statistics::default() };
+        }
+        let how = (zero, every.unwrap_or(default), self.settings.interval);
+        request.restore(graph, inputs, &self.settings.clock, how, self.settings.log)
+    }
+
+    /// Ends the context because of `error`.
+    fn fail(&self, error: &Error) {
+        lock(&self.status).error.get_or_insert((error.kind(), error.to_string()));
+        self.halt();
+    }
+
+    fn write_checkpoints(&self) {
+        let saving = lock(&self.saving).clone();
+        if let Some(Err(error)) = saving.map(|saving| saving.run()) {
+            self.fail(&error);
+        }
+    }
+
+    /// Waits until no checkpoint is being written.
+    pub(crate) fn await_checkpoints(&self) -> Result<()> {
+        let saving = lock(&self.saving).clone();
+        saving.iter().for_each(|saving| saving.wait());
+        self.check()
     }
 
     /// Makes each batch when it is due.
@@ -281,10 +344,23 @@ impl Core {
                 return false;
             }
         }
-        let jobs = {
+        let saving = lock(&self.saving).clone();
+        let (jobs, logged) = {
             let graph = lock(&self.graph);
-            guarded(|| graph.generate(k))
+            let live = saving.as_ref().map(|saving| saving.before(k));
+            let jobs = guarded(|| graph.generate(k));
+            let logged = saving.as_ref().zip(live).map_or(Ok(None), |(saving, live)| guarded(|| saving.after(k, live)));
+            (jobs, logged)
         };
+        // Before it runs, it is known what it is made of.
+        let logged = logged.and_then(|entry| match (&saving, entry) {
+            (Some(saving), Some(entry)) => saving.journal.commit(entry),
+            _ => Ok(()),
+        });
+        if let Err(error) = logged {
+            self.fail(&error);
+            return false;
+        }
         let records = self.received.swap(0, Ordering::Relaxed);
         let mut status = lock(&self.status);
         status.generated = k;
@@ -338,14 +414,16 @@ impl Core {
             processing_time: started.elapsed(),
             error: error.as_ref().map(|error| error.1.clone()),
         };
-        let (low, listeners) = {
+        let (low, listeners, counts) = {
             let mut status = lock(&self.status);
             status.statistics.add(&info);
+            status.failed |= error.is_some() && self.settings.on_failure == OnFailure::Stop;
             status.running.remove(&set.k);
             let waiting = status.queue.front().map(|set| set.k).into_iter();
             let first = waiting.chain(status.running.first().copied()).min();
             let low = first.map_or(status.generated.max(set.k), |k| k - 1);
-            (low, status.listeners.clone())
+            let Statistics { batches, failed, records, .. } = status.statistics;
+            (low, status.listeners.clone(), Some([batches, failed, records]).filter(|_| !status.failed))
         };
         listeners.iter().for_each(|listener| {
             // A listener that panics is its own problem.
@@ -357,7 +435,14 @@ impl Core {
         let inputs = lock(&self.inputs).clone();
         let end = started.duration_since(self.made) + info.processing_time;
         inputs.iter().for_each(|input| input.observe(set.k, &info, end));
-        let committed = if error.is_none() { inputs.iter().try_for_each(|input| input.completed(low)) } else { Ok(()) };
+        let committed = if error.is_none() && counts.is_some() {
+            inputs.iter().try_for_each(|input| input.completed(low))
+        } else {
+            Ok(())
+        };
+        if let (Some(saving), Some(counts)) = (&*lock(&self.saving), counts) {
+            saving.done(low, counts);
+        }
         lock(&self.graph).forget(low);
         let error = error.or(committed.err().map(|e| (e.kind(), format!("batch {time}: {e}"))));
         let mut status = lock(&self.status);
@@ -377,6 +462,7 @@ impl Core {
     /// Ends without waiting for anything: batches in the queue are dropped.
     pub(crate) fn halt(&self) {
         self.stopping.store(true, Ordering::Release);
+        self.settings.clock.wake();
         lock(&self.inputs).iter().for_each(|input| input.stop());
         let mut status = lock(&self.status);
         status.closed = true;
@@ -384,6 +470,7 @@ impl Core {
         let dropped = std::mem::take(&mut status.queue);
         drop(status);
         self.changed.notify_all();
+        lock(&self.saving).iter().for_each(|saving| saving.close());
         drop(dropped);
     }
 
@@ -410,14 +497,37 @@ impl Core {
             while status.state == ContextState::Active && !(status.queue.is_empty() && status.running.is_empty()) {
                 status = self.changed.wait(status).unwrap_or_else(PoisonError::into_inner);
             }
+            drop(status);
+            self.save_last();
         }
         self.halt();
         let threads = std::mem::take(&mut lock(&self.status).threads);
         self.join(threads.into_iter().map(Some));
         let inputs = std::mem::take(&mut *lock(&self.inputs));
         inputs.iter().for_each(|input| input.join());
+        *lock(&self.request) = None;
+        *lock(&self.saving) = None;
         lock(&self.graph).clear();
         self.check()
+    }
+
+    /// A last checkpoint, after everything has been run.
+    fn save_last(&self) {
+        let saving = lock(&self.saving).clone();
+        let (k, counts, active) = {
+            let status = lock(&self.status);
+            let Statistics { batches, failed, records, .. } = status.statistics;
+            (status.generated, [batches, failed, records], status.state == ContextState::Active && !status.failed)
+        };
+        if let Some(saving) = saving.filter(|_| active) {
+            let outcome = {
+                let _generation = lock(&self.graph);
+                saving.finish(k, counts)
+            };
+            if let Err(error) = outcome {
+                self.fail(&error);
+            }
+        }
     }
 
     fn join(&self, threads: impl IntoIterator<Item = Option<JoinHandle<()>>>) {

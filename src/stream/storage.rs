@@ -8,7 +8,7 @@ use crate::Result;
 use crate::memory::{Budget, Lease};
 use crate::store::spill_dir::SpillDir;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// Something that keeps partitions.
@@ -33,6 +33,7 @@ pub(crate) struct Storage {
     kept: Mutex<Vec<Kept>>,
     ticks: AtomicU64,
     spilled: AtomicU64,
+    durable: AtomicBool,
 }
 
 impl std::fmt::Debug for Storage {
@@ -51,11 +52,21 @@ impl Storage {
             kept: Mutex::default(),
             ticks: AtomicU64::new(0),
             spilled: AtomicU64::new(0),
+            durable: AtomicBool::new(false),
         }
     }
 
     pub(crate) fn limit(&self) -> Option<usize> {
         self.limit
+    }
+
+    /// Whether files that are put out have to outlive a crash: batches that a checkpoint holds are not put out again.
+    pub(crate) fn is_durable(&self) -> bool {
+        self.durable.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn make_durable(&self) {
+        self.durable.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn budget(&self) -> &Budget {

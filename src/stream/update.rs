@@ -11,6 +11,7 @@ use super::clock::Time;
 use super::exec::{Exec, Label, Pace, blame};
 use super::keyed::{Keyed, Partitioner, hash_of};
 use super::ordered::{Apply, Ordered};
+use super::saved::Section;
 use super::{DStream, Data, Key};
 use crate::Result;
 use crate::hash::probe;
@@ -20,7 +21,7 @@ use std::sync::Arc;
 
 /// The states of one partition.
 struct Shard<K, S> {
-    rows: Vec<(K, S)>,
+    rows: Arc<Vec<(K, S)>>,
     index: Arc<HashTable<u32>>,
 }
 
@@ -68,7 +69,12 @@ fn next<K: Key, V, S: Clone>(
         rows.extend(state.map(|state| (key, state)));
     }
     let index = if same && rows.len() == before { old.index.clone() } else { Arc::new(index_of(&rows)) };
-    Shard { rows, index }
+    Shard { rows: Arc::new(rows), index }
+}
+
+/// A shard of `rows`, in which no key comes twice.
+fn shard_of<K: Key, S>(rows: Vec<(K, S)>) -> Shard<K, S> {
+    Shard { index: Arc::new(index_of(&rows)), rows: Arc::new(rows) }
 }
 
 impl<K, V, S, F> Apply<(K, V)> for Updated<K, S, F>
@@ -79,6 +85,7 @@ where
     F: Fn(Time, &K, Vec<V>, Option<S>) -> Option<S> + Send + Sync + 'static,
 {
     type Row = (K, S);
+    type Kept = (K, S);
 
     fn apply(&mut self, k: u64, batch: Option<Batch<(K, V)>>, emit: bool) -> Result<Vec<Vec<(K, S)>>> {
         let Updated { exec, keyed, update, interval, shards, pace, label } = self;
@@ -94,7 +101,20 @@ where
             Ok(next(shard, groups, |key, values, state| blame(label, || update(time, key, values, state))))
         })?;
         *shards = after;
-        Ok(if emit { shards.iter().map(|shard| shard.rows.clone()).collect() } else { Vec::new() })
+        Ok(if emit { shards.iter().map(|shard| shard.rows.to_vec()).collect() } else { Vec::new() })
+    }
+
+    fn sections(&self) -> Option<Vec<Section<(K, S)>>> {
+        Some(self.shards.iter().map(|shard| Section { kind: 0, tag: 0, rows: shard.rows.clone() }).collect())
+    }
+
+    fn restore(&mut self, sections: Vec<Section<(K, S)>>) -> Result<()> {
+        let mut shards: Vec<_> = self.shards.iter().map(|_| Vec::new()).collect();
+        for (key, state) in sections.into_iter().flat_map(|section| Arc::unwrap_or_clone(section.rows)) {
+            shards[self.keyed.by.of(&key, hash_of(&key))].push((key, state));
+        }
+        self.shards = shards.into_iter().map(shard_of).collect();
+        Ok(())
     }
 }
 
@@ -137,24 +157,25 @@ impl<K: Key, V: Data> DStream<(K, V)> {
     ) -> DStream<(K, S)> {
         let label = self.core.label("update_state_by_key");
         let partitions = by.partitions();
-        let mut shards: Vec<_> =
-            (0..partitions).map(|_| Shard { rows: Vec::new(), index: Arc::new(HashTable::new()) }).collect();
+        let mut shards: Vec<_> = (0..partitions).map(|_| Vec::new()).collect();
         // The last state of a key counts.
         let mut last = HashMap::with_hasher(ahash::RandomState::with_seeds(1, 2, 3, 4));
         last.extend(initial);
         for (key, state) in last {
-            shards[by.of(&key, hash_of(&key))].rows.push((key, state));
+            shards[by.of(&key, hash_of(&key))].push((key, state));
         }
-        shards.iter_mut().for_each(|shard| shard.index = Arc::new(index_of(&shard.rows)));
         let state = Updated {
             exec: self.core.exec.clone(),
             keyed: Keyed::new(&label, by),
             update,
             interval: self.core.settings.interval,
-            shards,
+            shards: shards.into_iter().map(shard_of).collect(),
             pace: Pace::default(),
             label: label.clone(),
         };
-        self.stateful(label, self.node.slide, partitions, Arc::new(Ordered::new(state)), |_| ())
+        let (state, slide) = (Arc::new(Ordered::new(state)), self.node.slide);
+        let (states, kept) = self.stateful(label, slide, partitions, state, String::new(), |_| ());
+        states.node.codes(kept);
+        states
     }
 }

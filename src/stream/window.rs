@@ -8,9 +8,13 @@ use super::exec::Label;
 use super::graph::{AnyNode, Job, Node};
 use super::keyed::{Fold, Keyed, Partitioner};
 use super::ordered::{Apply, Ordered};
+use super::part::Dataset;
 use super::reduced::{KeepAll, Reduced};
+use super::saved::{Coded, KeptBatches, KeptState, Unkeyed};
+use super::scheduler::lock;
 use super::{DStream, Data, Key};
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 /// An inverse where there is none.
@@ -32,6 +36,7 @@ impl<T: Data> DStream<T> {
         self.node.read();
         let (parent, exec, every) = (self.node.clone(), self.core.exec.clone(), self.node.slide);
         let ticked = parent.clone();
+        let kept = self.node.clone();
         let node = Node::new(self.core.label("window"), slide, vec![parent.clone()], move |k| {
             let first = (k + 1).saturating_sub(window);
             let mut batches = Vec::new();
@@ -44,7 +49,16 @@ impl<T: Data> DStream<T> {
         // Those of intervals between two windows have to be taken when they are due.
         let node = node.reach(window).on_tick(move |k| ticked.get(k).map(|_| ()));
         self.node.remember(window);
-        self.adopt(node)
+        let kept = Arc::new(KeptBatches {
+            identity: node.identity.clone(),
+            shape: format!("a window of {window} batches"),
+            parent: kept,
+            window,
+            exec: self.core.exec.clone(),
+            codec: OnceLock::new(),
+        });
+        node.codes(kept.clone());
+        self.adopt(node.saved(kept))
     }
 
     /// How many records the last `window` held, every `slide`: one record, 0 if there were none.
@@ -73,7 +87,7 @@ impl<T: Data> DStream<T> {
         let whole = self.map(|record| ((), record));
         let by = Partitioner::hash(1);
         let name = "reduce_by_window";
-        whole.reduced(name, by, reduce, Some(inverse), None::<KeepAll<(), T>>, window, slide).map(|row| row.1)
+        unkeyed(&whole.reduced(name, by, reduce, Some(inverse), None::<KeepAll<(), T>>, window, slide))
     }
 
     /// As [`reduce_by_window`](Self::reduce_by_window), for what has no inverse. Nothing where the window is empty.
@@ -86,29 +100,35 @@ impl<T: Data> DStream<T> {
         let whole = self.map(|record| ((), record));
         let (by, name) = (Partitioner::hash(1), "reduce_by_window_without_inverse");
         let (inverse, keep) = (None::<NoInverse<T>>, None::<KeepAll<(), T>>);
-        whole.reduced(name, by, reduce, inverse, keep, window, slide).map(|row| row.1)
+        unkeyed(&whole.reduced(name, by, reduce, inverse, keep, window, slide))
     }
 
     /// A stream of what `state` says every `slide`, having taken in every batch. `settled` is called when a batch and
-    /// all before it will not be asked for any more.
+    /// all before it will not be asked for any more, `shape` says what has to stay the same for a saved state to fit.
     pub(crate) fn stateful<S>(
         &self,
         label: Label,
         slide: u64,
         partitions: usize,
         state: Arc<Ordered<T, S>>,
+        shape: String,
         settled: impl Fn(u64) + Send + Sync + 'static,
-    ) -> DStream<S::Row>
+    ) -> (DStream<S::Row>, Arc<dyn Coded<S::Kept>>)
     where
         S: Apply<T> + 'static,
         S::Row: Data,
     {
         let settled = Arc::new(settled);
-        let (parent, noting, settling) = (self.node.clone(), state.clone(), state.clone());
+        let (parent, noting, settling, kept) = (self.node.clone(), state.clone(), state.clone(), state.clone());
         let (exec, due) = (self.core.exec.clone(), self.node.clone());
+        // Results can be had until their batch is settled: those that somebody wants later are evaluated then.
+        let made: Arc<Mutex<VecDeque<Made<S::Row>>>> = Arc::default();
+        let wanted = made.clone();
         let node = Node::new(label, slide, vec![parent.clone()], move |k| {
             let state = state.clone();
-            Ok(Some(Batch::staged(&exec, partitions, move || state.result(k))))
+            let batch = Batch::staged(&exec, partitions, move || state.result(k));
+            lock(&made).push_back((k, Arc::downgrade(&batch.set)));
+            Ok(Some(batch))
         });
         let node = node.on_tick(move |k| {
             if parent.is_due(k) {
@@ -119,16 +139,39 @@ impl<T: Data> DStream<T> {
             Ok(())
         });
         let node = node.on_settle(move |k| -> Option<Job> {
-            let (settling, settled) = (settling.clone(), settled.clone());
+            let (settling, settled, wanted) = (settling.clone(), settled.clone(), wanted.clone());
             let settle = move || {
-                let outcome = settling.settle(k);
+                let next = || {
+                    let mut made = lock(&wanted);
+                    if made.front().is_some_and(|(made, _)| *made <= k) { made.pop_front() } else { None }
+                };
+                let mut outcome = Ok(());
+                while let Some((_, set)) = next() {
+                    let staged = set.upgrade().map_or(Ok(()), |set| set.stage().map(drop));
+                    outcome = outcome.and(staged);
+                }
+                let outcome = outcome.and(settling.settle(k));
                 settled(k);
                 outcome
             };
             due.is_due(k).then(|| Box::new(settle) as Job)
         });
-        self.adopt(node)
+        let identity = node.identity.clone();
+        let kept = Arc::new(KeptState { identity, shape, state: kept, codec: OnceLock::new() });
+        (self.adopt(node.saved(kept.clone())), kept)
     }
+}
+
+/// A batch that somebody may still hold.
+type Made<T> = (u64, Weak<dyn Dataset<T>>);
+
+/// The values of rows under no key, which are written as they are.
+fn unkeyed<T: Data>(rows: &DStream<((), T)>) -> DStream<T> {
+    let values = rows.map(|row| row.1);
+    if let Some(state) = rows.node.coded() {
+        values.node.codes(Arc::new(Unkeyed(state.clone())));
+    }
+    values
 }
 
 impl<K: Key, V: Data> DStream<(K, V)> {
@@ -147,8 +190,11 @@ impl<K: Key, V: Data> DStream<(K, V)> {
         let label = self.core.label(name);
         let keyed = Keyed::new(&label, by);
         let partitions = keyed.by.partitions();
+        let shape = format!("windows of {window} batches every {slide}");
         let state = Reduced::new(&self.core.exec, keyed, reduce, inverse, keep, window);
-        self.stateful(label, slide, partitions, Arc::new(Ordered::new(state)), |_| ())
+        let (rows, kept) = self.stateful(label, slide, partitions, Arc::new(Ordered::new(state)), shape, |_| ());
+        rows.node.codes(kept);
+        rows
     }
 
     fn default_partitioner(&self) -> Partitioner<K> {
@@ -198,11 +244,15 @@ impl<K: Key, V: Data> DStream<(K, V)> {
     pub fn group_by_key_and_window(&self, window: Duration, slide: Duration) -> DStream<(K, Vec<V>)> {
         // Each batch is grouped once; a window appends the groups.
         let grouped = self.group_by_key().window(window, slide);
-        grouped.each("group_by_key_and_window", |label, exec| {
+        let groups = grouped.each("group_by_key_and_window", |label, exec| {
             let keyed = Keyed::new(label, Partitioner::hash(exec.partitions));
             let append = |all: &mut Vec<V>, more: Vec<V>| all.extend(more);
             let how = Arc::new(Fold { create: |values| values, fold: append, merge: append });
             Box::new(move |batch| batch.combined(keyed.clone(), how.clone()))
-        })
+        });
+        if let Some(batches) = grouped.node.coded() {
+            groups.node.codes(batches.clone());
+        }
+        groups
     }
 }

@@ -16,6 +16,7 @@ pub fn check(case: &Value, op: &str, threads: usize) -> Option<()> {
         "retention" => kept_blocks(case, threads),
         "table" => transitions(case, threads),
         "model" => model(case, threads),
+        _ if !case["params"]["restart_after_batches"].is_null() => recovered(case, threads),
         _ if op.starts_with("queueStream") => queue(case, op.contains("=true"), threads),
         _ if op.starts_with("receiverStream") => receiver(case, threads),
         _ if op.starts_with("socketTextStream") => socket(case, threads),
@@ -39,6 +40,35 @@ fn kept_states(case: &Value, threads: usize) {
         |which: &str| expected[which].as_array().unwrap().iter().map(|t| Time::from_millis(t.as_u64().unwrap()));
     assert!(times("kept").all(|t| states.is_remembered(t)));
     assert!(!times("dropped").any(|t| states.is_remembered(t)));
+}
+
+/// A running count in two lives of a program.
+fn recovered(case: &Value, threads: usize) {
+    let dir = tempfile::tempdir().unwrap();
+    let input: Vec<Vec<String>> = serde_json::from_value(case["input"].clone()).unwrap();
+    let interval = case["batch_ms"].as_u64().unwrap();
+    let mut rows = BTreeMap::new();
+    for last in [case["params"]["restart_after_batches"].as_u64().unwrap(), input.len() as u64] {
+        let (input, mut out) = (input.clone(), None);
+        let ctx = StreamingContext::get_or_create(dir.path().join("saved"), || {
+            let (ctx, _) = context(case, threads);
+            let words = ctx.computed_stream(move |time| Some(input[(time.millis() / interval) as usize - 1].clone()));
+            let sum = |ones: Vec<u64>, n: Option<u64>| Some(ones.iter().sum::<u64>() + n.unwrap_or(0));
+            let counts = words.map(|word| (word, 1)).update_state_by_key(sum);
+            counts.checkpoint(millis(&case["params"]["checkpoint_ms"]));
+            out = Some(collect(&counts.map(|(word, n)| json!([word, n]))));
+            Ok(ctx)
+        });
+        let (ctx, out) = (ctx.unwrap(), out.unwrap());
+        ctx.start().unwrap();
+        ctx.run_until(Time::from_millis(interval * last)).unwrap();
+        ctx.stop(false).unwrap();
+        let out = std::mem::take(&mut *out.lock().unwrap());
+        assert!(last == 7 || out.len() < 5, "it began anew: {out:?}");
+        rows.extend(out);
+    }
+    let rows: Vec<Value> = rows.into_values().map(Value::from).collect();
+    assert_eq!(Value::from(rows), case["expected"]);
 }
 
 /// Feeds lines through a socket, a batch each, and looks at what is left of the first and the last one.

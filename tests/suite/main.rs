@@ -26,6 +26,8 @@ mod lines;
 mod parse;
 mod rates;
 mod record;
+mod recovery;
+mod recovery_refused;
 mod run;
 mod semantics;
 mod sessions;

@@ -1,9 +1,11 @@
 //! Lines of text files: those of a batch outside of streams, and those that appear in a directory.
 //!
 //! A file of a directory is taken once, whole, in the batch that first sees it: write it elsewhere and move it in. Its
-//! lines are read when the batch runs, one partition per file. Names that begin with a dot or an underscore, or end in
+//! lines are read when the batch runs, one partition per file; where a context is saved, files have to stay until a
+//! checkpoint holds their batch. Names that begin with a dot or an underscore, or end in
 //! `.partial` or `.tmp`, are left alone.
 
+use super::resume::{Resume, Takes, from_bytes, to_bytes};
 use crate::stream::exec::Exec;
 use crate::stream::part::Sink;
 use crate::stream::scheduler::{Input, lock};
@@ -46,8 +48,14 @@ pub(crate) fn text_of(line: &[u8]) -> String {
 struct Directory {
     path: PathBuf,
     new_only: bool,
-    /// Files that were taken or are not wanted, and are still there.
-    known: Mutex<BTreeSet<OsString>>,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    /// Files that were taken or are not wanted, and are still there; none before anybody has looked.
+    known: Option<BTreeSet<OsString>>,
+    takes: Takes,
 }
 
 impl Directory {
@@ -67,25 +75,67 @@ impl Directory {
         Ok(names)
     }
 
+    /// Looks for the first time.
+    fn begin<'a>(&self, seen: &'a mut Seen) -> Result<&'a mut BTreeSet<OsString>> {
+        if seen.known.is_none() {
+            seen.known = Some(if self.new_only { self.names()? } else { BTreeSet::new() });
+        }
+        Ok(seen.known.get_or_insert_default())
+    }
+
     fn appeared(&self) -> Result<Vec<PathBuf>> {
-        let names = self.names()?;
-        let mut known = lock(&self.known);
-        let new = names.difference(&known).map(|name| self.path.join(name)).collect();
-        *known = names;
-        Ok(new)
+        let mut seen = lock(&self.seen);
+        self.begin(&mut seen)?;
+        let Seen { known: Some(known), takes } = &mut *seen else { return Ok(Vec::new()) };
+        let new: Vec<OsString> = match takes.again() {
+            Some(None) => return Ok(Vec::new()),
+            Some(Some(taken)) => {
+                let new: Vec<OsString> = from_bytes(&taken)?;
+                known.extend(new.iter().cloned());
+                new
+            }
+            None => {
+                let names = self.names()?;
+                let new = names.difference(known).cloned().collect();
+                *known = names;
+                new
+            }
+        };
+        takes.note(&new)?;
+        Ok(new.iter().map(|name| self.path.join(name)).collect())
     }
 }
 
 impl Input for Directory {
     fn start(&self) -> Result<()> {
-        let names = self.names()?;
-        if self.new_only {
-            *lock(&self.known) = names;
-        }
-        Ok(())
+        self.names()?;
+        self.begin(&mut lock(&self.seen)).map(drop)
     }
 
     fn stop(&self) {}
+
+    fn resume(&self) -> std::result::Result<&dyn Resume, &'static str> {
+        Ok(self)
+    }
+}
+
+impl Resume for Directory {
+    fn taken(&self) -> Option<Vec<u8>> {
+        lock(&self.seen).takes.taken()
+    }
+
+    fn retake(&self, taken: Option<Vec<u8>>) {
+        lock(&self.seen).takes.retake(taken);
+    }
+
+    fn position(&self) -> Result<Vec<u8>> {
+        to_bytes(self.begin(&mut lock(&self.seen))?)
+    }
+
+    fn restore(&self, position: &[u8], _: Option<u64>) -> Result<()> {
+        lock(&self.seen).known = Some(from_bytes(position)?);
+        Ok(())
+    }
 }
 
 impl StreamingContext {
@@ -100,7 +150,7 @@ impl StreamingContext {
     }
 
     fn directory(&self, path: PathBuf, new_only: bool) -> DStream<String> {
-        let directory = Arc::new(Directory { path, new_only, known: Mutex::default() });
+        let directory = Arc::new(Directory { path, new_only, seen: Mutex::default() });
         let exec = self.core.exec.clone();
         self.input("text_directory_stream", Some(directory.clone()), move |_| {
             Ok(Some(lines_of(&exec, directory.appeared()?)))

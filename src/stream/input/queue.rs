@@ -1,8 +1,10 @@
 //! Batches that a program pushes, and records of an iterator so many per batch.
 
+use super::resume::{Resume, Takes, from_bytes, to_bytes};
 use crate::stream::context::Switch;
 use crate::stream::scheduler::{Input, lock};
 use crate::stream::{Batch, DStream, Data, StreamingContext};
+use crate::{Error, Result};
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -69,7 +71,7 @@ impl<T: Data> From<Vec<Vec<T>>> for BatchQueue<T> {
 }
 
 impl<T: Data> Input for BatchQueue<T> {
-    fn start(&self) -> crate::Result<()> {
+    fn start(&self) -> Result<()> {
         Ok(())
     }
 
@@ -77,6 +79,13 @@ impl<T: Data> Input for BatchQueue<T> {
 
     fn has_more(&self) -> bool {
         !self.is_empty()
+    }
+
+    fn resume(&self) -> std::result::Result<&dyn Resume, &'static str> {
+        Err(
+            "its datasets are in the memory of the program that pushes them, and gone with it; implement Source, or use \
+             receiver_stream_logged, which logs what it is given",
+        )
     }
 }
 
@@ -120,20 +129,21 @@ impl StreamingContext {
 
     /// The records of an iterator, `per_batch` in each batch until it ends.
     ///
-    /// It runs when a batch is due, and ends early when the context stops.
+    /// It runs when a batch is due, and ends early when the context stops. A context that goes on from a checkpoint skips
+    /// the records that were taken before: the iterator has to begin as it did, and give the same records.
     pub fn iterator_stream<T: Data, I>(&self, records: I, per_batch: usize) -> DStream<T>
     where
         I: IntoIterator<Item = T>,
         I::IntoIter: Send + 'static,
     {
-        let state = Arc::new(Iterated { rest: Mutex::new(Some(records.into_iter())), switch: Switch::default() });
+        let state = Arc::new(Iterated {
+            rest: Mutex::new(Rest { records: Some(records.into_iter()), taken: 0, takes: Takes::default() }),
+            per_batch: per_batch as u64,
+            switch: Switch::default(),
+        });
         let (exec, received) = (self.core.exec.clone(), self.core.received.clone());
         self.input("iterator_stream", Some(state.clone()), move |_| {
-            let mut rest = lock(&state.rest);
-            let some: Vec<T> = rest.iter_mut().flat_map(|rest| rest.by_ref().take(per_batch)).collect();
-            if some.len() < per_batch {
-                *rest = None;
-            }
+            let some: Vec<T> = state.next()?;
             received.fetch_add(some.len() as u64, Ordering::Relaxed);
             Ok(Some(Batch::of(&exec, some, exec.partitions)))
         })
@@ -141,12 +151,39 @@ impl StreamingContext {
 }
 
 struct Iterated<I> {
-    rest: Mutex<Option<I>>,
+    rest: Mutex<Rest<I>>,
+    per_batch: u64,
     switch: Switch,
 }
 
-impl<I: Send> Input for Iterated<I> {
-    fn start(&self) -> crate::Result<()> {
+struct Rest<I> {
+    /// None when it has ended.
+    records: Option<I>,
+    taken: u64,
+    takes: Takes,
+}
+
+impl<I: Iterator> Iterated<I> {
+    fn next(&self) -> Result<Vec<I::Item>> {
+        let mut rest = lock(&self.rest);
+        let wanted = match rest.takes.again() {
+            None => self.per_batch,
+            Some(None) => return Ok(Vec::new()),
+            Some(Some(taken)) => from_bytes(&taken)?,
+        };
+        let some: Vec<_> = rest.records.iter_mut().flat_map(|all| all.by_ref().take(wanted as usize)).collect();
+        let count = some.len() as u64;
+        if count < self.per_batch {
+            rest.records = None;
+        }
+        rest.taken += count;
+        rest.takes.note(&count)?;
+        Ok(some)
+    }
+}
+
+impl<I: Iterator + Send> Input for Iterated<I> {
+    fn start(&self) -> Result<()> {
         Ok(())
     }
 
@@ -156,7 +193,36 @@ impl<I: Send> Input for Iterated<I> {
 
     fn has_more(&self) -> bool {
         // An endless iterator would keep a graceful stop from ending.
-        !self.switch.is_set() && lock(&self.rest).is_some()
+        !self.switch.is_set() && lock(&self.rest).records.is_some()
+    }
+
+    fn resume(&self) -> std::result::Result<&dyn Resume, &'static str> {
+        Ok(self)
+    }
+}
+
+impl<I: Iterator + Send> Resume for Iterated<I> {
+    fn taken(&self) -> Option<Vec<u8>> {
+        lock(&self.rest).takes.taken()
+    }
+
+    fn retake(&self, taken: Option<Vec<u8>>) {
+        lock(&self.rest).takes.retake(taken);
+    }
+
+    fn position(&self) -> Result<Vec<u8>> {
+        to_bytes(&lock(&self.rest).taken)
+    }
+
+    fn restore(&self, position: &[u8], _: Option<u64>) -> Result<()> {
+        let mut rest = lock(&self.rest);
+        rest.taken = from_bytes(position)?;
+        if let Some(last) = rest.taken.checked_sub(1)
+            && rest.records.as_mut().and_then(|records| records.nth(last as usize)).is_none()
+        {
+            return Err(Error::input("the iterator ends before the records that were taken from it"));
+        }
+        Ok(())
     }
 }
 

@@ -3,17 +3,25 @@
 //! A [`Receiver`] runs on a thread of its own and stores records in a bounded buffer; each batch takes what is there. A
 //! receiver that finds the buffer full waits, one that returns an error or panics is started again after a delay.
 //!
-//! Invariant: a record that was stored is in exactly one batch; `store` says so by returning without error.
+//! Invariant: a record that was stored is in exactly one batch; `store` says so by returning without error. Where the context
+//! is saved that holds across restarts: `store` returns when the record is in the log, and what is on its way may be in
+//! the log or not. Cost: a thread that stores record by record waits for a sync each time; [`Store::store_many`] waits once.
 
+use super::resume::{Resume, Takes, from_bytes, to_bytes};
 use super::throttle::{Allowance, Throttle};
+use crate::stream::codec::{Codec, Coder, Postcard};
 use crate::stream::context::Switch;
 use crate::stream::exec::guarded;
+use crate::stream::journal::Journal;
 use crate::stream::listener::BatchInfo;
 use crate::stream::scheduler::{Input, lock};
 use crate::stream::{Batch, DStream, Data, StreamingContext};
 use crate::{Error, ErrorKind, Result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -88,10 +96,20 @@ struct Buffer<T> {
     switch: Switch,
     received: Arc<AtomicU64>,
     throttle: Arc<Throttle>,
+    /// How records are logged, if they can be.
+    codec: Option<Coder<T>>,
+    /// The log, and the number that the input has in it.
+    log: OnceLock<(Arc<Journal>, u32)>,
 }
 
 struct Held<T> {
     records: Vec<T>,
+    /// What another life of the program has logged, and no checkpoint holds.
+    logged: VecDeque<(u64, Vec<T>)>,
+    /// The number after that of the last entry in the log; those before `taken` have been in a batch.
+    next: u64,
+    taken: u64,
+    takes: Takes,
     allowance: Allowance,
     /// Why the receiver was given up.
     failed: Option<String>,
@@ -112,14 +130,18 @@ impl<T> std::fmt::Debug for Store<T> {
     }
 }
 
-impl<T: Send> Store<T> {
+impl<T: Send + 'static> Store<T> {
     /// Stores a record; waits while the buffer is full, or more has come than the [limit](crate::stream::Builder::max_rate)
     /// allows.
     ///
     /// # Errors
-    /// The receiver was stopped; the record is not stored.
+    /// The receiver was stopped, and the record is not stored; where the context is saved, the log cannot be written.
     pub fn store(&self, record: T) -> Result<()> {
-        self.wait_for_room(1, |held| held.records.push(record))
+        let mut held = self.wait_for_room(1)?;
+        let entry = self.log(&mut held, std::slice::from_ref(&record))?;
+        held.records.push(record);
+        drop(held);
+        self.acknowledge(entry)
     }
 
     /// Stores records that belong together: they are in the same batch. Waits while the buffer has no room for all of
@@ -128,7 +150,11 @@ impl<T: Send> Store<T> {
     /// # Errors
     /// As [`store`](Self::store): none is stored.
     pub fn store_many(&self, records: Vec<T>) -> Result<()> {
-        self.wait_for_room(records.len(), |held| held.records.extend(records))
+        let mut held = self.wait_for_room(records.len())?;
+        let entry = self.log(&mut held, &records)?;
+        held.records.extend(records);
+        drop(held);
+        self.acknowledge(entry)
     }
 
     /// Whether the receiver is to end.
@@ -141,7 +167,7 @@ impl<T: Send> Store<T> {
         self.0.throttle.limit().map_or(usize::MAX, |rate| (rate / 50).max(1) as usize)
     }
 
-    fn wait_for_room(&self, records: usize, put: impl FnOnce(&mut Held<T>)) -> Result<()> {
+    fn wait_for_room(&self, records: usize) -> Result<MutexGuard<'_, Held<T>>> {
         let mut held = lock(&self.0.held);
         loop {
             if self.is_stopped() {
@@ -155,7 +181,91 @@ impl<T: Send> Store<T> {
             let Some(Err(wait)) = limit.map(|rate| held.allowance.take(records, rate, Instant::now())) else { break };
             held = self.0.room.wait_timeout(held, wait).unwrap_or_else(PoisonError::into_inner).0;
         }
-        put(&mut held);
+        Ok(held)
+    }
+
+    /// Logs records before they can be in a batch, if there is a log.
+    fn log(&self, held: &mut Held<T>, records: &[T]) -> Result<Option<u64>> {
+        let (Some((journal, input)), Some(codec)) = (self.0.log.get(), &self.0.codec) else { return Ok(None) };
+        let entry = journal.records(*input, |out| records.iter().try_for_each(|record| codec.encode(record, out)))?;
+        held.next = entry + 1;
+        Ok(Some(entry))
+    }
+
+    /// Waits until what was logged outlives a crash.
+    fn acknowledge(&self, entry: Option<u64>) -> Result<()> {
+        entry.zip(self.0.log.get()).map_or(Ok(()), |(entry, (journal, _))| journal.commit(entry))
+    }
+}
+
+impl<T: Data> Buffer<T> {
+    /// The records of the batch that is being made.
+    fn take(&self) -> Result<Vec<T>> {
+        let mut held = lock(&self.held);
+        match held.takes.again() {
+            Some(None) => Ok(Vec::new()),
+            Some(Some(taken)) => {
+                held.taken = from_bytes(&taken)?;
+                let n = held.logged.partition_point(|(entry, _)| *entry < held.taken);
+                Ok(held.logged.drain(..n).flat_map(|(_, records)| records).collect())
+            }
+            None => {
+                if let Some(why) = held.failed.take() {
+                    return Err(Error::input(why));
+                }
+                self.room.notify_all();
+                let mut records: Vec<T> = held.logged.drain(..).flat_map(|(_, records)| records).collect();
+                if records.is_empty() {
+                    records = std::mem::take(&mut held.records);
+                } else {
+                    records.append(&mut held.records);
+                }
+                if self.log.get().is_some() {
+                    held.taken = held.next;
+                    let taken = held.taken;
+                    held.takes.note(&taken)?;
+                }
+                Ok(records)
+            }
+        }
+    }
+}
+
+impl<T: Data> Resume for Buffer<T> {
+    fn taken(&self) -> Option<Vec<u8>> {
+        lock(&self.held).takes.taken()
+    }
+
+    fn retake(&self, taken: Option<Vec<u8>>) {
+        lock(&self.held).takes.retake(taken);
+    }
+
+    fn position(&self) -> Result<Vec<u8>> {
+        to_bytes(&lock(&self.held).taken)
+    }
+
+    fn restore(&self, position: &[u8], limit: Option<u64>) -> Result<()> {
+        let mut held = lock(&self.held);
+        held.taken = from_bytes(position)?;
+        held.next = held.taken;
+        self.throttle.restore(limit);
+        Ok(())
+    }
+
+    fn log_to(&self, journal: &Arc<Journal>, input: u32) {
+        let _ = self.log.set((journal.clone(), input));
+    }
+
+    fn receive(&self, number: u64, mut bytes: &[u8]) -> Result<()> {
+        let mut held = lock(&self.held);
+        if let (Some(codec), true) = (&self.codec, number >= held.taken) {
+            let mut records = Vec::new();
+            while !bytes.is_empty() {
+                records.push(codec.decode(&mut bytes)?);
+            }
+            held.logged.push_back((number, records));
+            held.next = number + 1;
+        }
         Ok(())
     }
 }
@@ -227,7 +337,14 @@ impl<T: Data, R: Receiver<T>> Input for Supervised<T, R> {
     }
 
     fn has_more(&self) -> bool {
-        !lock(&self.buffer.held).records.is_empty()
+        let held = lock(&self.buffer.held);
+        !held.records.is_empty() || !held.logged.is_empty()
+    }
+
+    fn resume(&self) -> std::result::Result<&dyn Resume, &'static str> {
+        let why =
+            "what it receives cannot be received again; make it with receiver_stream_logged, which logs the records";
+        if self.buffer.codec.is_some() { Ok(&*self.buffer) } else { Err(why) }
     }
 
     fn observe(&self, k: u64, batch: &BatchInfo, end: Duration) {
@@ -250,26 +367,58 @@ impl StreamingContext {
 
     /// As [`receiver_stream`](Self::receiver_stream), supervised as `options` say.
     pub fn receiver_stream_with<T: Data>(&self, receiver: impl Receiver<T>, options: ReceiverOptions) -> DStream<T> {
+        self.received(receiver, options, None)
+    }
+
+    /// As [`receiver_stream_with`](Self::receiver_stream_with); where the context is [saved](Self::checkpoint), what the
+    /// receiver stores is logged first, and comes from there after a restart.
+    pub fn receiver_stream_logged<T>(&self, receiver: impl Receiver<T>, options: ReceiverOptions) -> DStream<T>
+    where
+        T: Data + Serialize + DeserializeOwned,
+    {
+        self.received(receiver, options, Some(Arc::new(Postcard)))
+    }
+
+    /// As [`receiver_stream_logged`](Self::receiver_stream_logged), for records with a codec of their own.
+    pub fn receiver_stream_logged_with<T: Data>(
+        &self,
+        receiver: impl Receiver<T>,
+        options: ReceiverOptions,
+        codec: Arc<dyn Codec<T>>,
+    ) -> DStream<T> {
+        self.received(receiver, options, Some(codec))
+    }
+
+    fn received<T: Data>(
+        &self,
+        receiver: impl Receiver<T>,
+        options: ReceiverOptions,
+        codec: Option<Coder<T>>,
+    ) -> DStream<T> {
+        let held = Held {
+            records: Vec::new(),
+            logged: VecDeque::new(),
+            next: 0,
+            taken: 0,
+            takes: Takes::default(),
+            allowance: Allowance::new(),
+            failed: None,
+        };
         let buffer = Arc::new(Buffer {
-            held: Mutex::new(Held { records: Vec::new(), allowance: Allowance::new(), failed: None }),
+            held: Mutex::new(held),
             room: Condvar::new(),
             capacity: self.core.settings.buffer,
             switch: Switch::default(),
             received: self.core.received.clone(),
             throttle: self.throttle(),
+            codec,
+            log: OnceLock::new(),
         });
         let input =
             Supervised { buffer: buffer.clone(), receiver: Arc::new(receiver), options, thread: Mutex::default() };
         let exec = self.core.exec.clone();
         self.input("receiver_stream", Some(Arc::new(input)), move |k| {
-            let records = {
-                let mut held = lock(&buffer.held);
-                if let Some(why) = held.failed.take() {
-                    return Err(Error::input(why));
-                }
-                buffer.room.notify_all();
-                std::mem::take(&mut held.records)
-            };
+            let records = buffer.take()?;
             buffer.received.fetch_add(records.len() as u64, Ordering::Relaxed);
             buffer.throttle.note(k, records.len() as u64);
             Ok(Some(Batch::of(&exec, records, exec.partitions)))

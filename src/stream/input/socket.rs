@@ -1,7 +1,8 @@
 //! Lines of text from a TCP connection.
 //!
 //! A lost or refused connection is made again after the receiver's delay. A line is a record when its newline has come,
-//! or when the other side has closed the connection after it.
+//! or when the other side has closed the connection after it. What has come is logged where the context is saved; what the
+//! other side sends while nobody listens is its own affair.
 
 use super::directory::text_of;
 use super::receiver::{Receiver, ReceiverOptions, Store};
@@ -90,6 +91,6 @@ impl StreamingContext {
         {
             return Err(Error::usage(format!("{address} is not an address: give HOST:PORT")).because(e));
         }
-        Ok(self.receiver_stream_with(Lines { address }, options))
+        Ok(self.receiver_stream_logged(Lines { address }, options))
     }
 }

@@ -1,18 +1,19 @@
 //! Partitioned logs: numbered partitions, each read from an offset that its source alone understands.
 //!
 //! The stream keeps the offset of every partition it has met, reads from there when a batch is due, and hands back the
-//! offsets of a batch once that batch is done. A partition that goes away (to another reader) and comes back is read on
-//! from where this stream was, so that within one life of the context each record is in exactly one batch.
-//!
-//! # Known limitation
-//! Offsets live as long as the context: a restart reads from what the source itself remembers as committed.
+//! offsets of a batch once that batch is done, or where the context is saved once a checkpoint holds it. A partition that
+//! goes away (to another reader) and comes back is read on from where this stream was, so that each record is in exactly
+//! one batch, within one life of the context or, with checkpoints, in all of them.
 
+use super::resume::{Resume, Takes, from_bytes, to_bytes};
 use super::throttle::Throttle;
 use crate::stream::context::Switch;
+use crate::stream::journal::Journal;
 use crate::stream::listener::BatchInfo;
 use crate::stream::scheduler::{Input, lock};
 use crate::stream::{Batch, DStream, Data, StreamingContext};
 use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Seek, SeekFrom};
@@ -22,7 +23,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// A place in a partition. Only the source that gave it knows what it means.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Offset(pub Vec<u8>);
 
 /// Records of a partition, and the offset after the last of them.
@@ -46,16 +47,17 @@ pub trait Source: Send + 'static {
     /// Makes the batch fail.
     fn partitions(&mut self) -> Result<Vec<(u32, Offset)>>;
 
-    /// At most `limit` records of `partition` from `from` on; fewer, or none, if there are no more yet.
+    /// At most `limit` records of `partition` from `from` on; fewer, or none, if there are no more yet. After a restart
+    /// `from` may be any offset since the last commit, also of a partition that has not been listed.
     ///
     /// # Errors
     /// Makes the batch fail; what was read for it is read again.
     fn read(&mut self, partition: u32, from: &Offset, limit: usize) -> Result<Chunk<Self::Record>>;
 
-    /// Everything before these offsets has been dealt with.
+    /// Everything before these offsets has been dealt with; where the context is saved, a checkpoint says so.
     ///
     /// # Errors
-    /// Makes the batch fail, which by then is done.
+    /// Makes the batch fail, which by then is done, or ends a context that is saved.
     fn commit(&mut self, offsets: &BTreeMap<u32, Offset>) -> Result<()>;
 }
 
@@ -86,6 +88,16 @@ struct State<S> {
     offsets: BTreeMap<u32, Offset>,
     /// Offsets after each batch that is not done.
     open: VecDeque<(u64, BTreeMap<u32, Offset>)>,
+    takes: Takes,
+}
+
+/// What a batch took of a partition.
+#[derive(Serialize, Deserialize)]
+struct Stretch {
+    partition: u32,
+    from: Offset,
+    next: Offset,
+    records: u64,
 }
 
 struct Reader<S> {
@@ -95,15 +107,27 @@ struct Reader<S> {
     /// Whether the last batch was full somewhere.
     full: AtomicBool,
     switch: Switch,
+    /// Whether offsets are committed when a checkpoint holds them.
+    saved: AtomicBool,
 }
 
 impl<S: Source> Reader<S> {
     /// One vector per partition.
     fn read(&self, k: u64) -> Result<Vec<Vec<S::Record>>> {
         let mut state = lock(&self.state);
-        let State { source, offsets, open } = &mut *state;
+        let State { source, offsets, open, takes } = &mut *state;
         let mut after = offsets.clone();
-        let (mut all, mut full) = (Vec::new(), false);
+        let (mut all, mut full, mut stretches) = (Vec::new(), false, Vec::new());
+        if let Some(taken) = takes.again() {
+            let taken = taken.as_deref().map(from_bytes::<Vec<Stretch>>).transpose()?.unwrap_or_default();
+            for stretch in taken {
+                all.push(reread(source, &stretch)?);
+                after.insert(stretch.partition, stretch.next);
+            }
+            *offsets = after.clone();
+            open.push_back((k, after));
+            return Ok(all);
+        }
         let partitions = source.partitions()?;
         // What one partition leaves of the limit is for the others.
         let (mut allowed, mut others) = (self.throttle.per_batch(), partitions.len());
@@ -119,15 +143,46 @@ impl<S: Source> Reader<S> {
             full |= chunk.records.len() >= limit;
             others -= 1;
             allowed = allowed.map(|allowed| allowed.saturating_sub(chunk.records.len()));
-            *from = chunk.next;
+            let (records, next) = (chunk.records.len() as u64, chunk.next.clone());
+            stretches.push(Stretch { partition, from: std::mem::replace(from, chunk.next), next, records });
             all.push(chunk.records);
         }
+        takes.note(&stretches)?;
         // Only now: had a partition failed, all would be read again.
         *offsets = after.clone();
         open.push_back((k, after));
         self.full.store(full, Ordering::Relaxed);
         self.throttle.note(k, all.iter().map(|part| part.len() as u64).sum());
         Ok(all)
+    }
+}
+
+/// Reads what a batch took before.
+fn reread<S: Source>(source: &mut S, stretch: &Stretch) -> Result<Vec<S::Record>> {
+    let (mut records, mut from) = (Vec::new(), stretch.from.clone());
+    while (records.len() as u64) < stretch.records {
+        let chunk = source.read(stretch.partition, &from, stretch.records as usize - records.len())?;
+        if chunk.records.is_empty() {
+            return Err(Error::input(format!(
+                "partition {} no longer has the records that the batch held before the restart",
+                stretch.partition
+            )));
+        }
+        records.extend(chunk.records);
+        from = chunk.next;
+    }
+    Ok(records)
+}
+
+impl<S: Source> Reader<S> {
+    /// Everything up to batch `k` has been dealt with.
+    fn commit(&self, k: u64) -> Result<()> {
+        let mut state = lock(&self.state);
+        let mut done = None;
+        while state.open.front().is_some_and(|(number, _)| *number <= k) {
+            done = state.open.pop_front();
+        }
+        done.map_or(Ok(()), |(_, offsets)| state.source.commit(&offsets))
     }
 }
 
@@ -154,12 +209,39 @@ impl<S: Source> Input for Reader<S> {
     }
 
     fn completed(&self, k: u64) -> Result<()> {
-        let mut state = lock(&self.state);
-        let mut done = None;
-        while state.open.front().is_some_and(|(number, _)| *number <= k) {
-            done = state.open.pop_front();
-        }
-        done.map_or(Ok(()), |(_, offsets)| state.source.commit(&offsets))
+        if self.saved.load(Ordering::Relaxed) { Ok(()) } else { self.commit(k) }
+    }
+
+    fn resume(&self) -> std::result::Result<&dyn Resume, &'static str> {
+        Ok(self)
+    }
+}
+
+impl<S: Source> Resume for Reader<S> {
+    fn taken(&self) -> Option<Vec<u8>> {
+        lock(&self.state).takes.taken()
+    }
+
+    fn retake(&self, taken: Option<Vec<u8>>) {
+        lock(&self.state).takes.retake(taken);
+    }
+
+    fn position(&self) -> Result<Vec<u8>> {
+        to_bytes(&lock(&self.state).offsets)
+    }
+
+    fn restore(&self, position: &[u8], limit: Option<u64>) -> Result<()> {
+        lock(&self.state).offsets = from_bytes(position)?;
+        self.throttle.restore(limit);
+        Ok(())
+    }
+
+    fn saved(&self, k: u64) -> Result<()> {
+        self.commit(k)
+    }
+
+    fn log_to(&self, _: &Arc<Journal>, _: u32) {
+        self.saved.store(true, Ordering::Relaxed);
     }
 }
 
@@ -167,11 +249,17 @@ impl StreamingContext {
     /// The records of a partitioned log, in as many partitions as it has.
     pub fn source_stream<S: Source>(&self, source: S, options: SourceOptions) -> DStream<S::Record> {
         let reader = Arc::new(Reader {
-            state: Mutex::new(State { source, offsets: BTreeMap::new(), open: VecDeque::new() }),
+            state: Mutex::new(State {
+                source,
+                offsets: BTreeMap::new(),
+                open: VecDeque::new(),
+                takes: Takes::default(),
+            }),
             limit: options.limit,
             throttle: self.throttle(),
             full: AtomicBool::new(false),
             switch: Switch::default(),
+            saved: AtomicBool::new(false),
         });
         let (exec, received) = (self.core.exec.clone(), self.core.received.clone());
         self.input("source_stream", Some(reader.clone()), move |k| {

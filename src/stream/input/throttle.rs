@@ -52,6 +52,14 @@ impl Throttle {
         learned.into_iter().chain(self.rates.max).min()
     }
 
+    /// What was learned in another life.
+    pub(crate) fn restore(&self, limit: Option<u64>) {
+        let mut learned = lock(&self.learned);
+        if learned.estimator.is_some() {
+            learned.estimate = limit;
+        }
+    }
+
     /// Records in one interval.
     pub(crate) fn per_batch(&self) -> Option<usize> {
         self.limit().map(|rate| (rate as f64 * self.interval.as_secs_f64()).max(1.0) as usize)

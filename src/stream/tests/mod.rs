@@ -5,6 +5,7 @@
 mod failures;
 mod graphs;
 mod kept;
+mod recovery;
 mod states;
 mod windows;
 

@@ -115,6 +115,13 @@ fn windows_over_windows() {
     assert_eq!(sums.iter().map(|w| w.1[0]).collect::<Vec<_>>(), [3, 10, 18, 26, 34, 42]);
     let most = run(1, &batches, |s| s.reduce_by_window_without_inverse(|a, b| *a.max(b), ms(3), ms(1)));
     assert_eq!(most.iter().map(|w| w.1[0]).collect::<Vec<_>>(), (1..=12).collect::<Vec<_>>());
+    // Over a state whose batches nobody reads at once.
+    let total = |values: Vec<u64>, sum: Option<u64>| Some(sum.unwrap_or(0) + values.iter().sum::<u64>());
+    let twos = |s: &crate::stream::DStream<u64>| s.map(|n| ((), n)).update_state_by_key(total).map(|row| row.1);
+    let rare = run(1, &batches[..4], |s| twos(s).window(ms(2), ms(2)).reduce(|a, b| a + b));
+    assert_eq!(rare, [(2, vec![1 + 3]), (4, vec![6 + 10])]);
+    let last = run(1, &batches[..4], |s| twos(s).reduce_by_window_without_inverse(|_, b| *b, ms(2), ms(2)));
+    assert_eq!(last, [(2, vec![3]), (4, vec![10])]);
     let none: Vec<Vec<u64>> = vec![vec![]; 3];
     assert!(run(1, &none, |s| s.reduce(|a, b| a + b)).iter().all(|batch| batch.1.is_empty()));
     assert_eq!(run(1, &none, |s| s.count()), [(1, vec![0]), (2, vec![0]), (3, vec![0])]);
