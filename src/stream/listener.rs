@@ -1,4 +1,5 @@
-//! What a context did: one event per batch, and totals.
+//! What a context did: one event per batch, and totals. Whoever subscribes to `tracing` is also told: a span per batch,
+//! one per job in it, and an event when the batch is done or has failed.
 
 use super::clock::Time;
 use std::time::Duration;

@@ -393,11 +393,14 @@ impl Core {
 
     fn run_set(&self, set: JobSet) {
         let started = Instant::now();
+        let span = tracing::info_span!("batch", time = %self.time(set.k), records = set.records);
+        let _entered = span.enter();
         let (mut done, mut failed) = (0, None);
         let outcome = set.jobs.and_then(|jobs| {
             // The jobs after a failed one run too, as far as they can: outputs do not depend on each other.
-            for job in jobs {
-                match guarded(job) {
+            for (number, job) in jobs.into_iter().enumerate() {
+                let span = tracing::debug_span!("job", number);
+                match span.in_scope(|| guarded(job)) {
                     Ok(()) => done += 1,
                     Err(error) => failed = failed.or(Some(error)),
                 }
@@ -414,6 +417,10 @@ impl Core {
             processing_time: started.elapsed(),
             error: error.as_ref().map(|error| error.1.clone()),
         };
+        match &info.error {
+            None => tracing::debug!(took = ?info.processing_time, waited = ?info.scheduling_delay, "done"),
+            Some(error) => tracing::error!(error, "failed"),
+        }
         let (low, listeners, counts) = {
             let mut status = lock(&self.status);
             status.statistics.add(&info);

@@ -9,6 +9,8 @@ use windrow::stream::{Clock, ManualClock, Time};
 mod both_faces;
 #[path = "../../tools/examples/orders.rs"]
 mod orders;
+#[path = "../../tools/examples/sqlite_windows.rs"]
+mod sqlite_windows;
 #[path = "../../tools/examples/top_paths.rs"]
 mod top_paths;
 #[path = "../../tools/examples/visits.rs"]
@@ -88,4 +90,47 @@ fn a_query_runs_inside_a_stream() {
     let (lines, print) = printer();
     both_faces::run(print).unwrap();
     assert_eq!(*lines.lock().unwrap(), ["1000 ms: /a 2 1200", "2000 ms: /b 1 70", "2000 ms: /c 1 800"]);
+}
+
+#[test]
+fn windows_are_in_the_database_once_however_often_they_are_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("windows.sqlite");
+    let path = path.to_str().unwrap();
+    let counts = [2, 2, 1, 2, 2];
+    let rows = || {
+        let db = sqlite_windows::open(path).unwrap();
+        let mut select = db.prepare("SELECT time, path, hits FROM windows ORDER BY time, path").unwrap();
+        let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
+        rows.map(Result::unwrap).collect::<Vec<(i64, String, i64)>>()
+    };
+    let want = [
+        (1000, "/a", 2),
+        (1000, "/b", 1),
+        (2000, "/a", 3),
+        (2000, "/b", 1),
+        (3000, "/a", 1),
+        (4000, "/b", 1),
+        (4000, "/c", 1),
+        (5000, "/b", 1),
+        (5000, "/c", 1),
+    ]
+    .map(|(time, path, hits)| (time, path.to_owned(), hits));
+    for round in 0..2 {
+        let (lines, print) = printer();
+        sqlite_windows::run(path, print).unwrap();
+        let said = |(i, n)| match round {
+            0 => format!("{} ms: {n} rows", (i + 1) * 1000),
+            _ => format!("{} ms: there already", (i + 1) * 1000),
+        };
+        assert_eq!(*lines.lock().unwrap(), counts.iter().enumerate().map(said).collect::<Vec<_>>());
+        assert_eq!(rows(), want);
+    }
+    // A batch that fails half way leaves nothing, not even its time, and can be written again.
+    let mut db = sqlite_windows::open(path).unwrap();
+    let time = Time::from_millis(6000);
+    assert!(sqlite_windows::save(&mut db, time, &[("/a", 1), ("/b", -1)]).is_err());
+    assert_eq!(rows(), want);
+    assert!(sqlite_windows::save(&mut db, time, &[("/a", 1), ("/b", 2)]).unwrap());
+    assert_eq!(rows().len(), want.len() + 2);
 }

@@ -34,5 +34,6 @@ mod sessions;
 mod shared;
 mod shuffle;
 mod soak;
+mod spans;
 mod spill;
 mod survive;

@@ -288,6 +288,7 @@ impl<T: Data, R: Receiver<T>> Supervised<T, R> {
                 return;
             }
             restarts += 1;
+            tracing::warn!(%error, restarts, "a receiver failed and is started again");
             let until = Instant::now() + options.restart_delay;
             let mut held = lock(&buffer.held);
             while !buffer.switch.is_set() {
