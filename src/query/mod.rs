@@ -69,6 +69,7 @@ pub use session::Session;
 pub use crate::core::slide::Engine;
 use crate::core::window::WindowSpec;
 use crate::format::FieldType;
+use crate::memory::threads_within;
 use crate::source::{BadPlace, Live};
 use crate::time::{TimeFormat, Timestamp, Zone, parse_duration, parse_signed_duration};
 use crate::{Error, Result};
@@ -200,6 +201,14 @@ pub struct Query {
 }
 
 impl Query {
+    /// With so many threads as the memory limit has room for.
+    fn fitted(mut self) -> Result<Query> {
+        if let Some(limit) = self.options.memory {
+            self.options.threads = threads_within(limit, self.options.threads)?;
+        }
+        Ok(self)
+    }
+
     fn over(input: Input) -> Query {
         Query {
             input,
@@ -376,7 +385,8 @@ impl Query {
         self
     }
 
-    /// Worker threads (default 0: one per core). The result is the same for any number.
+    /// Worker threads (default 0: one per core, or as many as the memory limit has room for). The result is the same for any
+    /// number.
     #[must_use]
     pub fn threads(mut self, threads: usize) -> Query {
         self.options.threads = threads;
@@ -384,7 +394,7 @@ impl Query {
     }
 
     /// The memory limit in bytes (default: none). What does not fit is spilled if there is a [place](Self::spill_dir) for it,
-    /// else refused with an error.
+    /// else refused with an error. A limit below 16 MiB and 16 MiB for each thread is refused at once.
     #[must_use]
     pub fn memory(mut self, bytes: usize) -> Query {
         self.options.memory = Some(bytes);
@@ -488,7 +498,7 @@ impl Query {
     /// As [`run`](Self::run).
     pub fn records(self, fields: impl IntoIterator<Item = impl Into<String>>) -> Result<Records> {
         let fields: Vec<String> = fields.into_iter().map(Into::into).collect();
-        Records::open(self, &fields)
+        Records::open(self.fitted()?, &fields)
     }
 
     /// Where to spill what does not fit in the memory limit (default: nowhere, more memory is refused).
@@ -503,7 +513,7 @@ impl Query {
     /// # Errors
     /// Unreadable input, unknown fields, no key, windows or aggregates, which do not go with this.
     pub fn repartition(self, parts: u32, carry: Carry) -> Result<Repartition> {
-        Repartition::open(self, parts, carry)
+        Repartition::open(self.fitted()?, parts, carry)
     }
 
     /// Opens the input and binds the query to its fields. Records are read when the first row is asked for.
@@ -511,6 +521,6 @@ impl Query {
     /// # Errors
     /// Unreadable input, unknown fields, types that do not fit, expressions that do not parse.
     pub fn run(self) -> Result<Rows> {
-        Rows::open(self)
+        Rows::open(self.fitted()?)
     }
 }

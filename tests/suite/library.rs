@@ -306,6 +306,13 @@ fn errors_come_where_they_arise() {
     let mut rows = Query::batches(schema(), batches).run().unwrap();
     assert!(rows.next().unwrap().unwrap_err().to_string().contains("the source broke"));
     assert!(rows.next().is_none());
-    let mut refused = query(&records(100_000), 1000).key("value").memory(1000).run().unwrap();
+    let windows = Window::parse("1h", Some("1us"), None).unwrap();
+    let mut refused = query(&records(100), 100).window(windows).naive(true).memory(32 << 20).threads(1).run().unwrap();
     assert_eq!(refused.next().unwrap().unwrap_err().kind(), ErrorKind::Memory);
+    // A limit in which nothing can run is told before anything is read.
+    let error = query(&records(1), 1000).memory(33 << 20).threads(2).run().err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Memory);
+    let says = "the memory limit of 33 MiB is too small for 2 threads: 48 MiB is the least that will do";
+    assert!(error.to_string().contains(says), "{error}");
+    assert!(query(&records(1), 1000).memory(33 << 20).run().is_ok());
 }

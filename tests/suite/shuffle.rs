@@ -133,7 +133,7 @@ fn parquet_comes_out_the_same_with_and_without_spilling() {
     let spill = dir.path().join("spill");
     std::fs::create_dir(&spill).unwrap();
     let mut outputs: Vec<Vec<RecordBatch>> = Vec::new();
-    for (name, flags) in [("free", &[][..]), ("tight", &["--memory", "30MiB", "--threads", "2"][..])] {
+    for (name, flags) in [("free", &[][..]), ("tight", &["--memory", "48MiB", "--threads", "2"][..])] {
         let out = dir.path().join(name);
         let args = ["shuffle", input.to_str().unwrap(), "--key", "key", "--partitions", "300", "--stats", "-o"];
         let spilling = ["--spill-dir", spill.to_str().unwrap()];
@@ -205,21 +205,20 @@ fn nothing_is_left_of_a_run_that_fails() {
     let (dir, input) = file("in.csv", b"a,b\n1,2\n3,4\n");
     let out = dir.path().join("out");
     let run = |flags: &[&str], code| {
-        let args = ["shuffle", &input, "--partitions", "3", "-o", out.to_str().unwrap()];
-        let error = windrow(&[&args[..], flags].concat()).fails(code);
+        let error = windrow(&[&["shuffle", &input, "-o", out.to_str().unwrap()], flags].concat()).fails(code);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "{error}");
         error
     };
-    assert!(run(&["--key", "c"], 2).contains("\"c\""));
-    assert!(run(&["--key", "a,"], 2).contains("between the commas"));
-    run(&["--key", "a", "--max-bad", "0", "--format", "json"], 1);
+    assert!(run(&["--partitions", "3", "--key", "c"], 2).contains("\"c\""));
+    assert!(run(&["--partitions", "3", "--key", "a,"], 2).contains("between the commas"));
+    run(&["--partitions", "3", "--key", "a", "--max-bad", "0", "--format", "json"], 1);
     let nowhere = dir.path().join("nowhere").join("out");
     let error =
         windrow(&["shuffle", &input, "--key", "a", "--partitions", "3", "-o", nowhere.to_str().unwrap()]).fails(1);
     assert!(error.contains("cannot create the output"), "{error}");
     // A folder to spill into that is not there is told before anything is read.
     let spill = dir.path().join("no-spill");
-    let flags = ["--key", "a", "--memory", "1MiB", "--spill-dir", spill.to_str().unwrap()];
+    let flags = ["--partitions", "3000", "--key", "a", "--memory", "64MiB", "--spill-dir", spill.to_str().unwrap()];
     assert!(run(&flags, 1).contains("the spill directory does not exist"));
 }
 

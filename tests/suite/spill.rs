@@ -63,7 +63,7 @@ fn a_place_that_cannot_be_written_is_named() {
     let (dir, input) = file("in.ndjson", events(20_000, 5_000).as_bytes());
     let out = dir.path().join("out.csv");
     let missing = dir.path().join("missing");
-    let args = ["replay", &input, "--key", "user", "--window", "10m", "-o", out.to_str().unwrap(), "--memory", "16MiB"];
+    let args = ["replay", &input, "--key", "user", "--window", "10m", "-o", out.to_str().unwrap(), "--memory", "32MiB"];
     let error = windrow(&[&args[..], &["--spill-dir", missing.to_str().unwrap()]].concat()).fails(1);
     assert!(error.contains("missing") && error.contains("--spill-dir"), "{error}");
     assert!(!out.exists());

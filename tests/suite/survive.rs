@@ -210,8 +210,8 @@ fn billions_of_windows_stream() {
 #[test]
 fn the_reference_keeps_to_the_memory_limit() {
     let args = ["replay", "-", "--time-format", "epoch_s", "--window", "1h", "--slide", "1us", "--naive"];
-    let error = windrow_with(&[&args[..], &["--memory", "20MiB"]].concat(), b"{\"ts\":1}\n").fails(1);
-    assert!(error.contains("the memory limit of 20 MiB is too small"), "{error}");
+    let error = windrow_with(&[&args[..], &["--memory", "40MiB"]].concat(), b"{\"ts\":1}\n").fails(1);
+    assert!(error.contains("the memory limit of 40 MiB is too small"), "{error}");
 }
 
 /// The ends of time, windows longer than it, offsets beyond it.

@@ -65,7 +65,9 @@ impl Shares {
         }
         // What tasks take does not grow with the limit.
         let (state, wave) = if limit < SHORT { (percent(32), percent(36)) } else { (percent(50), percent(30)) };
-        let (pieces, blocks, merge) = (percent(8).min(256 << 20), percent(40).min(1 << 30), percent(8).min(256 << 20));
+        // At first blocks wait while the partitions have all they may have, and the least of the rest is a large part.
+        let blocks = if limit < TIGHT { percent(16) } else { percent(40).min(1 << 30) };
+        let (pieces, merge) = (percent(8).min(256 << 20), percent(8).min(256 << 20));
         Shares { state, pieces, blocks, wave, merge }
     }
 }
@@ -94,6 +96,9 @@ struct Files {
     options: Options,
     writers: Writers,
 }
+
+/// Limits below this one leave less than half to what is held.
+const TIGHT: usize = 128 << 20;
 
 /// Limits from this one on are no shortage.
 const SHORT: usize = 2 << 30;

@@ -252,8 +252,8 @@ impl Files {
     /// What the file under `path` is.
     fn tell(&mut self, path: &Path, id: Identity, seen: &Seen) -> Result<Found> {
         if seen.len == 0 {
-            // It may become a copy.
-            return Ok(Found::Unclear);
+            // What takes over a name may be gone from it before the next look. Under other names it may become a copy.
+            return Ok(if self.takes_over(path) { Found::New } else { Found::Unclear });
         }
         let packed = InputFile::open(path)?.magic != Magic::Plain;
         if packed && !self.is_settled(id, seen) {
@@ -295,6 +295,13 @@ impl Files {
             return Ok(if more { Found::Rest(position.clone(), head) } else { Found::Copy });
         }
         Ok(Found::New)
+    }
+
+    /// Whether `path` is the name of a log that was read, not one that its rotated parts or their copies come under.
+    fn takes_over(&self, path: &Path) -> bool {
+        let rotated = |name: &Path| is_related(path, name) && name.as_os_str().len() < path.as_os_str().len();
+        let packed = path.extension().is_some_and(|end| end == "gz" || end == "zst");
+        !packed && self.names.contains_key(path) && !self.names.keys().any(|name| rotated(name))
     }
 
     /// Whether a packed file has not changed for a while.

@@ -201,6 +201,23 @@ fn what_takes_over_a_name_is_new_however_alike_it_is() {
 }
 
 #[test]
+fn a_file_that_is_seen_empty_and_rotated_away_full_is_read() {
+    let (_dir, path) = folder();
+    let log = path("a.log");
+    append(&log, &lines(0..5));
+    let mut follower = Follower::new(std::slice::from_ref(&log));
+    follower.have(5);
+    fs::rename(&log, path("a.log.1")).unwrap();
+    append(&log, "");
+    follower.until("the empty file", |f| f.reader.files.contents.len() == 2);
+    append(&log, &lines(5..10));
+    fs::rename(path("a.log.1"), path("a.log.2")).unwrap();
+    fs::rename(&log, path("a.log.1")).unwrap();
+    append(&log, &lines(10..15));
+    follower.have(15);
+}
+
+#[test]
 fn a_file_that_is_copied_and_cut_back_is_read_from_its_copy() {
     let (_dir, path) = folder();
     for (pattern, pack) in [("a.log", false), ("a.log", true), ("a.log*", false), ("a.log*", true)] {
