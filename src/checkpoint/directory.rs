@@ -30,8 +30,9 @@ const MOST_BYTES: u64 = 1 << 30;
 pub struct Directory {
     disk: Arc<dyn Disk>,
     path: PathBuf,
-    /// The newest whole one.
+    /// The newest whole one, and the other slot, if that is whole and older.
     last: Option<Manifest>,
+    before: Option<Manifest>,
     /// What each slot names.
     named: [Vec<String>; 2],
     /// The slot that is written next.
@@ -68,14 +69,16 @@ impl Directory {
             return Err(Error::output(what).in_file(path));
         };
         let mut named = [Vec::new(), Vec::new()];
-        let (mut last, mut next, mut wrong) = (None::<Manifest>, 0, Vec::new());
+        let (mut last, mut before, mut next, mut wrong) = (None::<Manifest>, None, 0, Vec::new());
         for (slot, name) in SLOTS.iter().enumerate() {
             match read(&*disk, &path.join(name)) {
                 Ok(None) => {}
                 Ok(Some(manifest)) => {
                     named[slot].clone_from(&manifest.files);
                     if last.as_ref().is_none_or(|last| last.number < manifest.number) {
-                        (last, next) = (Some(manifest), 1 - slot);
+                        (before, last, next) = (last, Some(manifest), 1 - slot);
+                    } else {
+                        before = Some(manifest);
                     }
                 }
                 Err(error) => wrong.push(error),
@@ -90,12 +93,25 @@ impl Directory {
         let listed = disk.list(&path).map_err(|e| unusable(&path, e))?;
         let numbers = listed.iter().filter_map(|listed| numbered(&listed.path));
         let files = numbers.max().map_or(0, |greatest| greatest + 1);
-        Ok(Directory { disk, path, last, named, next, files, warning, _lock: lock })
+        Ok(Directory { disk, path, last, before, named, next, files, warning, _lock: lock })
     }
 
     /// The newest whole checkpoint.
     pub fn last(&self) -> Option<&Manifest> {
         self.last.as_ref()
+    }
+
+    /// Takes the checkpoint before the newest one for the newest, whose files turned out to be damaged as `why` says, if there
+    /// is one; the next one that is made takes the place of the damaged one.
+    ///
+    /// # Errors
+    /// `why`, if there is none.
+    pub fn fall_back(&mut self, why: Error) -> Result<()> {
+        let Some(before) = self.before.take() else { return Err(why) };
+        self.warning = Some(format!("{why}; going on from the checkpoint before"));
+        self.last = Some(before);
+        self.next = 1 - self.next;
+        Ok(())
     }
 
     /// What should be told to a person: that the newest checkpoint is damaged and an older one was taken.
@@ -142,7 +158,7 @@ impl Directory {
         self.sync()?;
         self.named[self.next].clone_from(&manifest.files);
         self.next = 1 - self.next;
-        self.last = Some(manifest);
+        self.before = self.last.replace(manifest);
         self.sweep();
         Ok(())
     }

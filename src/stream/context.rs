@@ -290,6 +290,12 @@ impl StreamingContext {
         lock(&self.core.request).as_ref().and_then(Request::head).map(|head| self.core.time(head.batch))
     }
 
+    /// What a person should be told about a context that was [got](Self::get_or_create) and is not started: the newest
+    /// checkpoint is damaged, and the one before was taken.
+    pub fn recovery_warning(&self) -> Option<String> {
+        lock(&self.core.request).as_ref().and_then(Request::warning).map(str::to_owned)
+    }
+
     /// Where it is in its life.
     pub fn state(&self) -> ContextState {
         self.core.state()

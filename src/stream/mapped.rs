@@ -283,13 +283,15 @@ where
         if self.initial.is_empty() {
             sections.push(Section::new(BEGUN, 0, Vec::new()));
         }
-        for shard in &self.shards {
-            let mut by_touch: BTreeMap<u64, Vec<(K, S)>> = BTreeMap::new();
+        let copied = self.exec.run(self.shards.iter().collect(), false, |_, shard| {
+            let mut by_touch: HashMap<u64, Vec<(K, S)>> = HashMap::new();
             for (key, state, touched) in &shard.table {
                 by_touch.entry(*touched).or_default().push((key.clone(), state.clone()));
             }
-            sections.extend(by_touch.into_iter().map(|(touched, rows)| Section::new(0, touched, rows)));
-        }
+            Ok(by_touch)
+        });
+        let copied = copied.ok()?.into_iter().flatten();
+        sections.extend(copied.map(|(touched, rows)| Section::new(0, touched, rows)));
         Some(sections)
     }
 
@@ -300,12 +302,13 @@ where
             if section.kind == BEGUN {
                 self.initial.clear();
             }
-            for (key, state) in Arc::unwrap_or_clone(section.rows) {
+            let touched = section.tag;
+            for (key, state) in section.rows() {
                 let shard = &mut self.shards[self.keyed.by.of(&key, hash_of(&key))];
                 if self.timeout.is_some() {
-                    shard.touch(&key, section.tag);
+                    shard.touch(&key, touched);
                 }
-                shard.put(key, state, section.tag);
+                shard.put(key, state, touched);
             }
         }
         Ok(())

@@ -20,7 +20,7 @@ pub(crate) trait Apply<I>: Send {
     type Row: Send;
 
     /// What it is made of, for a checkpoint.
-    type Kept: Send + Sync + 'static;
+    type Kept: Clone + Send + Sync + 'static;
 
     /// Takes in batch `k` (none: there was no dataset). `emit`: whether the result will be asked for.
     fn apply(&mut self, k: u64, batch: Option<Batch<I>>, emit: bool) -> Result<Vec<Vec<Self::Row>>>;

@@ -68,6 +68,11 @@ pub(crate) trait Dataset<T>: Send + Sync {
         true
     }
 
+    /// Whether staging it runs nothing, so that a worker may do it.
+    fn is_plain(&self) -> bool {
+        false
+    }
+
     /// Lets go of what is kept, if it is.
     fn unpersist(&self) {}
 }
@@ -133,6 +138,10 @@ impl<T: Data> Dataset<T> for Records<T> {
         self.partitions
     }
 
+    fn is_plain(&self) -> bool {
+        true
+    }
+
     fn stage(self: Arc<Self>) -> Result<Vec<BoxPart<T>>> {
         let Records { records, partitions } = Arc::unwrap_or_clone(self);
         let (len, n) = (records.len(), partitions);
@@ -181,6 +190,10 @@ where
         self.parent.repeats()
     }
 
+    fn is_plain(&self) -> bool {
+        self.parent.is_plain()
+    }
+
     fn stage(self: Arc<Self>) -> Result<Vec<BoxPart<U>>> {
         let (parent, pipe) = match Arc::try_unwrap(self) {
             Ok(this) => (this.parent, this.pipe),
@@ -215,6 +228,10 @@ impl<T: 'static> Dataset<T> for Union<T> {
 
     fn repeats(&self) -> bool {
         self.0.iter().all(|set| set.repeats())
+    }
+
+    fn is_plain(&self) -> bool {
+        self.0.iter().all(|set| set.is_plain())
     }
 
     fn stage(self: Arc<Self>) -> Result<Vec<BoxPart<T>>> {
@@ -322,6 +339,10 @@ where
 {
     fn partitions(&self) -> usize {
         self.partitions
+    }
+
+    fn is_plain(&self) -> bool {
+        true
     }
 
     fn stage(self: Arc<Self>) -> Result<Vec<BoxPart<T>>> {

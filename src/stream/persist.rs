@@ -1,7 +1,7 @@
 //! Batches that are kept: in memory, packed, on disk, as their [`StorageLevel`] says.
 //!
 //! A partition is evaluated once and then kept, if its level and the memory limit allow. What gave way to others comes
-//! back from disk, or is evaluated again where it can be; what a shuffle or a state made cannot, and without a level that
+//! back from disk, or is evaluated again where it can be, as is what the disk has lost; what a shuffle or a state made cannot, and without a level that
 //! uses the disk it stays in memory, limit or not. Whoever reads a kept partition shares it; it goes with the last handle.
 //!
 //! Cost: one pass over the records to keep them; packed ones are decoded whenever they are read.
@@ -209,12 +209,12 @@ impl<T: Data> Persisted<T> {
     }
 
     /// A partition that reads what a slot holds.
-    fn part(&self, slot: Slot<T>) -> Option<BoxPart<T>> {
+    fn part(self: &Arc<Self>, i: usize, slot: Slot<T>) -> Option<BoxPart<T>> {
         Some(match slot {
             Slot::Absent => return None,
             Slot::Records(records, _) => shared(records),
             Slot::Packed(bytes, _) => Box::new(Unpacked { bytes, codec: self.codec.clone()? }),
-            Slot::Disk(disk) => Box::new(FromDisk { disk, codec: self.codec.clone()? }),
+            Slot::Disk(disk) => Box::new(FromDisk { disk, codec: self.codec.clone()?, of: self.clone(), i }),
         })
     }
 }
@@ -247,7 +247,7 @@ impl<T: Data> Dataset<T> for Persisted<T> {
         let _evaluating = lock(&self.evaluating);
         storage.touch(self.id);
         let mut found: Vec<Option<BoxPart<T>>> =
-            lock(&self.slots).iter().map(Slot::copy).map(|slot| self.part(slot)).collect();
+            lock(&self.slots).iter().map(Slot::copy).enumerate().map(|(i, slot)| self.part(i, slot)).collect();
         if found.iter().any(Option::is_none) {
             let parent = {
                 let mut parent = lock(&self.parent);
@@ -307,14 +307,12 @@ impl<T: 'static> Part<T> for Unpacked<T> {
 struct FromDisk<T> {
     disk: Arc<OnDisk>,
     codec: Coder<T>,
+    of: Arc<Persisted<T>>,
+    i: usize,
 }
 
-impl<T: 'static> Part<T> for FromDisk<T> {
-    fn weight(&self) -> usize {
-        self.disk.segment.entries().len() * (1 << 14)
-    }
-
-    fn run(self: Box<Self>, sink: Sink<'_, T>) -> Result<bool> {
+impl<T: Data> FromDisk<T> {
+    fn read(&self, sink: Sink<'_, T>) -> Result<bool> {
         for entry in self.disk.segment.entries() {
             let block = self.disk.segment.read(entry)?;
             if let Some(Slice::Bytes { data, .. }) = block.columns.first().map(|column| column.view().values)
@@ -324,6 +322,33 @@ impl<T: 'static> Part<T> for FromDisk<T> {
             }
         }
         Ok(true)
+    }
+}
+
+impl<T: Data> Part<T> for FromDisk<T> {
+    fn weight(&self) -> usize {
+        self.disk.segment.entries().len() * (1 << 14)
+    }
+
+    fn run(self: Box<Self>, sink: Sink<'_, T>) -> Result<bool> {
+        let mut pushed = 0;
+        let read = self.read(&mut |record| {
+            pushed += 1;
+            sink(record)
+        });
+        let Err(lost) = read else { return read };
+        // What the disk has lost is evaluated again, here and for whoever comes next, if that can be.
+        let parent = lock(&self.of.parent).clone().filter(|parent| parent.repeats() && parent.is_plain());
+        let Some(parent) = parent else { return Err(lost) };
+        lock(&self.of.slots)[self.i] = Slot::Absent;
+        let part = parent.stage()?.into_iter().nth(self.i);
+        part.map_or(Err(lost), |part| {
+            part.run(&mut |record| {
+                let known = pushed > 0;
+                pushed -= usize::from(known);
+                known || sink(record)
+            })
+        })
     }
 }
 

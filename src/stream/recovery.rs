@@ -39,8 +39,9 @@ const VERSION: u32 = 1;
 pub(crate) struct Request {
     pub(crate) path: PathBuf,
     directory: Directory,
-    /// What it goes on from.
+    /// What it goes on from, and the states of the operators.
     head: Option<Head>,
+    stored: Vec<Vec<Stored>>,
 }
 
 /// What a checkpoint says of itself.
@@ -89,6 +90,22 @@ struct Desk {
     last: u64,
 }
 
+/// Batches that are made again.
+struct Again {
+    /// What they took, and the numbers of their entries in the log.
+    batches: BTreeMap<u64, (u64, Taken)>,
+    /// The entry of the batch before the next one: what later batches took stands behind it.
+    before: u64,
+}
+
+/// A batch that is being made.
+pub(crate) struct Making {
+    /// What later batches take stands in the log from here on.
+    log: u64,
+    /// Whether it takes what there is, and that has to be logged.
+    live: bool,
+}
+
 /// See the module.
 pub(crate) struct Saving {
     path: PathBuf,
@@ -99,8 +116,7 @@ pub(crate) struct Saving {
     zero: u64,
     operators: Vec<Arc<dyn Saved>>,
     inputs: Vec<KnownInput>,
-    /// What the batches after the checkpoint took.
-    again: Mutex<BTreeMap<u64, Taken>>,
+    again: Mutex<Again>,
     desk: Mutex<Desk>,
     changed: Condvar,
     directory: Mutex<Option<Directory>>,
@@ -109,18 +125,29 @@ pub(crate) struct Saving {
 impl Request {
     /// Opens the folder; `recover`: to go on from what is there.
     pub(crate) fn open(disk: Arc<dyn Disk>, path: PathBuf, recover: bool) -> Result<Request> {
-        let directory = Directory::open(disk, &path)?;
-        let Some(last) = directory.last() else { return Ok(Request { path, directory, head: None }) };
-        if !recover {
-            let what =
-                "this folder holds the checkpoint of another run: go on from it with get_or_create, or name another";
-            return Err(Error::output(what).in_file(path));
+        let mut directory = Directory::open(disk, &path)?;
+        while let Some(last) = directory.last() {
+            if !recover {
+                let what = "this folder holds the checkpoint of another run: go on from it with get_or_create, or name another";
+                return Err(Error::output(what).in_file(path));
+            }
+            let head: Option<Head> =
+                postcard::from_bytes(&last.body).ok().filter(|head: &Head| head.version == VERSION);
+            let Some(head) = head else {
+                let what = "the checkpoint is not that of a streaming context of this version";
+                return Err(Error::input(what).in_file(&path));
+            };
+            match read(&directory, &last.files, head.operators.len()) {
+                Ok(stored) => return Ok(Request { path, directory, head: Some(head), stored }),
+                Err(why) => directory.fall_back(why)?,
+            }
         }
-        let head: Option<Head> = postcard::from_bytes(&last.body).ok().filter(|head: &Head| head.version == VERSION);
-        let foreign =
-            || Error::input("the checkpoint is not that of a streaming context of this version").in_file(&path);
-        let head = Some(head.ok_or_else(foreign)?);
-        Ok(Request { path, directory, head })
+        Ok(Request { path, directory, head: None, stored: Vec::new() })
+    }
+
+    /// What should be told to a person.
+    pub(crate) fn warning(&self) -> Option<&str> {
+        self.directory.warning()
     }
 
     pub(crate) fn head(&self) -> Option<&Head> {
@@ -152,7 +179,7 @@ impl Request {
         (zero, every, interval): (u64, u64, u64),
         options: LogOptions,
     ) -> Result<Saving> {
-        let Request { path, directory, head } = self;
+        let Request { path, directory, head, stored } = self;
         let operators = graph.saved();
         if let Some(state) = operators.iter().find(|state| !state.is_coded()) {
             return Err(Error::usage(format!(
@@ -182,7 +209,11 @@ impl Request {
                     resume.restore(position, *limit).map_err(|e| naming(&part.id, &e))?;
                 }
             }
-            read(&directory, head, &operators)?;
+            for (part, stored) in head.operators.iter().zip(stored) {
+                if let Some(state) = operators.iter().find(|state| state.identity().id() == part.id) {
+                    guarded(|| state.restore(head.batch, stored)).map_err(|e| naming(&part.id, &e))?;
+                }
+            }
         }
         // The log knows inputs by their numbers in the checkpoint.
         let order = |i: usize| match &head {
@@ -199,7 +230,7 @@ impl Request {
             match entry {
                 // After a gap that damage has left, batches are made anew.
                 Entry::Batch(k, taken) if k == next + 1 && taken.len() == ordered.len() => {
-                    again.insert(k, taken);
+                    again.insert(k, (number, taken));
                     next = k;
                 }
                 Entry::Batch(..) => {}
@@ -225,7 +256,7 @@ impl Request {
             zero,
             operators,
             inputs: ordered,
-            again: Mutex::new(again),
+            again: Mutex::new(Again { batches: again, before: from }),
             desk: Mutex::new(Desk { last: head.as_ref().map_or(zero, |head| head.batch), ..Desk::default() }),
             changed: Condvar::new(),
             directory: Mutex::new(Some(directory)),
@@ -288,10 +319,9 @@ fn fits(saved: &[&Part], there: &[&Part], what: &str) -> Result<()> {
     }
 }
 
-/// Reads the states of a checkpoint into the operators, which fit.
-fn read(directory: &Directory, head: &Head, operators: &[Arc<dyn Saved>]) -> Result<()> {
-    let files = directory.last().map(|last| last.files.clone()).unwrap_or_default();
-    let mut stored: Vec<Vec<Stored>> = head.operators.iter().map(|_| Vec::new()).collect();
+/// Reads the states of so many operators.
+fn read(directory: &Directory, files: &[String], operators: usize) -> Result<Vec<Vec<Stored>>> {
+    let mut stored: Vec<Vec<Stored>> = (0..operators).map(|_| Vec::new()).collect();
     for file in files {
         let segment = Segment::open(&**directory.disk(), directory.path().join(file))?;
         for entry in segment.entries() {
@@ -306,38 +336,30 @@ fn read(directory: &Directory, head: &Head, operators: &[Arc<dyn Saved>]) -> Res
             }
         }
     }
-    for (part, stored) in head.operators.iter().zip(stored) {
-        if let Some(state) = operators.iter().find(|state| state.identity().id() == part.id) {
-            guarded(|| state.restore(head.batch, stored)).map_err(|e| naming(&part.id, &e))?;
-        }
-    }
-    Ok(())
+    Ok(stored)
 }
 
 impl Saving {
-    /// Batch `k` is about to be made. Gives the number of the next entry of the log if it is live, and none if it is made
-    /// again.
-    pub(crate) fn before(&self, k: u64) -> Option<u64> {
-        let taken = lock(&self.again).remove(&k);
-        if let Some(taken) = taken {
-            for (input, taken) in self.inputs.iter().zip(taken) {
-                if let Ok(resume) = input.resume() {
-                    resume.retake(taken);
-                }
+    /// Batch `k` is about to be made.
+    pub(crate) fn before(&self, k: u64) -> Making {
+        let mut again = lock(&self.again);
+        let Some((entry, taken)) = again.batches.remove(&k) else {
+            return Making { log: self.journal.next(), live: true };
+        };
+        for (input, taken) in self.inputs.iter().zip(taken) {
+            if let Ok(resume) = input.resume() {
+                resume.retake(taken);
             }
-            return None;
         }
-        Some(self.journal.next())
+        Making { log: std::mem::replace(&mut again.before, entry), live: false }
     }
 
-    /// Batch `k` has been made; `live` is what [`before`](Self::before) said. Gives the number of the entry that has to be
-    /// safe before the batch may run.
-    pub(crate) fn after(&self, k: u64, live: Option<u64>) -> Result<Option<u64>> {
+    /// Batch `k` has been made. Gives the number of the entry that has to be safe before the batch may run.
+    pub(crate) fn after(&self, k: u64, making: Making) -> Result<Option<u64>> {
         let taken: Taken = self.inputs.iter().map(|input| input.resume().ok().and_then(|r| r.taken())).collect();
-        let Some(log) = live else { return Ok(None) };
-        let entry = if taken.is_empty() { None } else { Some(self.journal.batch(k, &taken)?) };
+        let entry = if making.live && !taken.is_empty() { Some(self.journal.batch(k, &taken)?) } else { None };
         if (k - self.zero).is_multiple_of(self.every) {
-            let snapshot = self.snapshot(k, log)?;
+            let snapshot = self.snapshot(k, making.log)?;
             lock(&self.desk).captured.insert(k, snapshot);
         }
         Ok(entry)
@@ -366,7 +388,7 @@ impl Saving {
 
     /// The context has come to its end, after batch `k`: what is not saved is, before it closes.
     pub(crate) fn finish(&self, k: u64, counts: [u64; 3]) -> Result<()> {
-        if k > lock(&self.desk).last && lock(&self.again).is_empty() {
+        if k > lock(&self.desk).last && lock(&self.again).batches.is_empty() {
             let snapshot = self.snapshot(k, self.journal.next())?;
             let mut desk = lock(&self.desk);
             desk.last = k;

@@ -28,8 +28,9 @@ mod saved;
 /// The keys and values of one batch.
 struct Pane<V> {
     k: i64,
-    ids: Vec<u32>,
-    values: Vec<Option<V>>,
+    /// Shared with a checkpoint that is being written.
+    ids: Arc<Vec<u32>>,
+    values: Arc<Vec<Option<V>>>,
 }
 
 /// The window of one partition.
@@ -74,20 +75,20 @@ impl<K: Key, V: Data> Shard<K, V> {
         if rows.is_empty() {
             return;
         }
-        let mut pane = Pane { k, ids: Vec::with_capacity(rows.len()), values: Vec::with_capacity(rows.len()) };
+        let (mut ids, mut values) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
         let (keys, hashes) = &mut self.scratch;
         keys.clear();
         for (key, value) in rows {
             keys.push(key);
-            pane.values.push(Some(value));
+            values.push(Some(value));
         }
         hashes.clear();
         hashes.extend(keys.iter().map(hash_of));
-        self.groups.intern(keys, hashes, 0..keys.len(), &mut pane.ids);
+        self.groups.intern(keys, hashes, 0..keys.len(), &mut ids);
         keys.clear();
         self.grow();
-        pane.ids.iter().for_each(|id| self.cells[*id as usize] += 1);
-        self.panes.push_back(pane);
+        ids.iter().for_each(|id| self.cells[*id as usize] += 1);
+        self.panes.push_back(Pane { k, ids: Arc::new(ids), values: Arc::new(values) });
     }
 
     /// Makes room for every id in the tables.
@@ -122,7 +123,7 @@ impl<K: Key, V: Data> Shard<K, V> {
     /// Folds the panes that came since into the table.
     fn absorb(&mut self, reduce: impl Fn(&V, &V) -> V) {
         for pane in self.panes.range(self.absorbed..) {
-            for (id, value) in pane.ids.iter().zip(&pane.values) {
+            for (id, value) in pane.ids.iter().zip(&*pane.values) {
                 fold(&mut self.front[*id as usize], value, &reduce);
             }
         }
@@ -205,7 +206,7 @@ where
     type Kept = (K, V);
 
     fn sections(&self) -> Option<Vec<Section<(K, V)>>> {
-        saved::sections(&self.shards)
+        saved::sections(&self.exec, &self.shards)
     }
 
     fn restore(&mut self, sections: Vec<Section<(K, V)>>) -> Result<()> {
@@ -264,7 +265,7 @@ impl<K: Key, V: Data> Shard<K, V> {
         while self.panes.front().is_some_and(|pane| pane.k < first) {
             if self.absorbed > 0 {
                 let pane = &self.panes[0];
-                for (id, value) in pane.ids.iter().zip(&pane.values) {
+                for (id, value) in pane.ids.iter().zip(&*pane.values) {
                     let at = *id as usize;
                     if let (Some(total), Some(left)) = (&self.front[at], value)
                         && self.since[at] <= pane.k
@@ -301,7 +302,7 @@ impl<K: Key, V: Data> Shard<K, V> {
     /// Frees ids that have neither a cell nor a total.
     fn forget_unused(&mut self) {
         let mut used = vec![false; self.cells.len()];
-        self.panes.iter().flat_map(|pane| &pane.ids).for_each(|id| used[*id as usize] = true);
+        self.panes.iter().flat_map(|pane| &*pane.ids).for_each(|id| used[*id as usize] = true);
         for (at, used) in used.into_iter().enumerate() {
             if !used && self.front[at].is_none() {
                 self.since[at] = i64::MIN;
@@ -326,13 +327,13 @@ impl<K: Key, V: Data> Shard<K, V> {
             if let Some(pane) = self.panes.pop_front() {
                 if self.turned > 0 {
                     // Turned: each cell holds what comes later in the stretch.
-                    for (id, later) in pane.ids.iter().zip(pane.values) {
+                    for (id, later) in pane.ids.iter().zip(Arc::unwrap_or_clone(pane.values)) {
                         self.suffix[*id as usize] = later;
                     }
                     self.turned -= 1;
                 }
                 self.absorbed = self.absorbed.saturating_sub(1);
-                for id in &pane.ids {
+                for id in &*pane.ids {
                     // The table does not keep a key alive.
                     if self.cells[*id as usize] == 1 {
                         self.front[*id as usize] = None;
@@ -364,12 +365,12 @@ impl<K: Key, V: Data> Shard<K, V> {
         let mut suffix = vec![None; self.suffix.len()];
         let mut turned: Vec<Vec<Option<V>>> = Vec::with_capacity(n);
         for pane in self.panes.range(..n).rev() {
-            let mut values = pane.values.clone();
+            let mut values = pane.values.to_vec();
             turn_typed(&pane.ids, &mut values, &mut suffix, |a, b| reduce(&a, &b));
             turned.push(values);
         }
         for (pane, values) in self.panes.range_mut(..n).rev().zip(turned) {
-            pane.values = values;
+            pane.values = Arc::new(values);
         }
         self.suffix = suffix;
         self.front.fill(None);

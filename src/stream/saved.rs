@@ -7,7 +7,7 @@
 
 use super::Data;
 use super::batch::Batch;
-use super::codec::Coder;
+use super::codec::{Codec, Coder};
 use super::exec::{Exec, Label};
 use super::graph::Node;
 use super::ordered::{Apply, Ordered};
@@ -40,12 +40,54 @@ impl Identity {
 pub(crate) struct Section<R> {
     pub(crate) kind: u32,
     pub(crate) tag: u64,
-    pub(crate) rows: Arc<Vec<R>>,
+    rows: Rows<R>,
 }
 
-impl<R> Section<R> {
+enum Rows<R> {
+    Shared(Arc<Vec<R>>),
+    /// Made where they are written, from what the state shares or has copied.
+    Later(Box<dyn FnOnce() -> Vec<R> + Send>),
+}
+
+impl<R: Clone> Section<R> {
     pub(crate) fn new(kind: u32, tag: u64, rows: Vec<R>) -> Self {
-        Section { kind, tag, rows: Arc::new(rows) }
+        Self::shared(kind, tag, Arc::new(rows))
+    }
+
+    pub(crate) fn shared(kind: u32, tag: u64, rows: Arc<Vec<R>>) -> Self {
+        Section { kind, tag, rows: Rows::Shared(rows) }
+    }
+
+    pub(crate) fn later(kind: u32, tag: u64, rows: impl FnOnce() -> Vec<R> + Send + 'static) -> Self {
+        Section { kind, tag, rows: Rows::Later(Box::new(rows)) }
+    }
+
+    pub(crate) fn rows(self) -> Vec<R> {
+        match self.rows {
+            Rows::Shared(rows) => Arc::unwrap_or_clone(rows),
+            Rows::Later(make) => make(),
+        }
+    }
+
+    fn encode(self, codec: &dyn Codec<R>, out: Sections<'_>) -> Result<()>
+    where
+        R: 'static,
+    {
+        let (kind, tag) = (self.kind, self.tag);
+        let rows = match self.rows {
+            Rows::Shared(rows) => rows,
+            Rows::Later(make) => Arc::new(make()),
+        };
+        let mut bytes = Vec::new();
+        for row in rows.iter() {
+            codec.encode(row, &mut bytes)?;
+            if bytes.len() >= BLOCK {
+                out(kind, tag, &bytes)?;
+                bytes.clear();
+            }
+        }
+        // A section without rows says something, too.
+        if bytes.is_empty() && !rows.is_empty() { Ok(()) } else { out(kind, tag, &bytes) }
     }
 }
 
@@ -87,20 +129,7 @@ pub(crate) trait Coded<T>: Saved {
 /// Bytes of a block of a section.
 const BLOCK: usize = if cfg!(test) { 64 } else { 1 << 20 };
 
-fn encode<R: 'static>(codec: &dyn super::codec::Codec<R>, section: &Section<R>, out: Sections<'_>) -> Result<()> {
-    let mut bytes = Vec::new();
-    for row in section.rows.iter() {
-        codec.encode(row, &mut bytes)?;
-        if bytes.len() >= BLOCK {
-            out(section.kind, section.tag, &bytes)?;
-            bytes.clear();
-        }
-    }
-    // A section without rows says something, too.
-    if bytes.is_empty() && !section.rows.is_empty() { Ok(()) } else { out(section.kind, section.tag, &bytes) }
-}
-
-fn decode<R: 'static>(codec: &dyn super::codec::Codec<R>, stored: Stored) -> Result<Section<R>> {
+fn decode<R: Clone + 'static>(codec: &dyn Codec<R>, stored: Stored) -> Result<Section<R>> {
     let (mut bytes, mut rows) = (&stored.bytes[..], Vec::new());
     while !bytes.is_empty() {
         rows.push(codec.decode(&mut bytes)?);
@@ -138,7 +167,7 @@ impl<I: Data, S: Apply<I> + 'static> Saved for KeptState<I, S> {
         let (state, slot) = (self.state.clone(), self.state.save(k));
         Ok(Box::new(move |out| {
             let Some(sections) = state.saved(k, &slot) else { return Ok(false) };
-            sections.iter().try_for_each(|section| encode(&*codec, section, &mut *out))?;
+            sections.into_iter().try_for_each(|section| section.encode(&*codec, &mut *out))?;
             Ok(true)
         }))
     }
@@ -189,7 +218,7 @@ impl<T: Data> Saved for KeptBatches<T> {
         Ok(Box::new(move |out| {
             for (j, batch) in batches {
                 // Kept, and so evaluated once whoever asks.
-                encode(&*codec, &Section::new(0, j, batch.collect()?), &mut *out)?;
+                Section::new(0, j, batch.collect()?).encode(&*codec, &mut *out)?;
             }
             Ok(true)
         }))
@@ -200,7 +229,7 @@ impl<T: Data> Saved for KeptBatches<T> {
         let mut batches: std::collections::BTreeMap<u64, Vec<T>> = std::collections::BTreeMap::new();
         for stored in stored {
             let section = decode(&**codec, stored)?;
-            batches.entry(section.tag).or_default().extend(Arc::unwrap_or_clone(section.rows));
+            batches.entry(section.tag).or_default().extend(section.rows());
         }
         for (j, records) in batches {
             self.parent.put(j, Batch::of(&self.exec, records, self.exec.partitions));
@@ -223,7 +252,7 @@ pub(crate) struct Unkeyed<T>(pub(crate) Arc<dyn Coded<((), T)>>);
 /// The codec of a value, for the value under no key.
 struct NoKey<T>(Coder<T>);
 
-impl<T: Data> super::codec::Codec<((), T)> for NoKey<T> {
+impl<T: Data> Codec<((), T)> for NoKey<T> {
     fn encode(&self, record: &((), T), out: &mut Vec<u8>) -> Result<()> {
         self.0.encode(&record.1, out)
     }

@@ -347,9 +347,10 @@ impl Core {
         let saving = lock(&self.saving).clone();
         let (jobs, logged) = {
             let graph = lock(&self.graph);
-            let live = saving.as_ref().map(|saving| saving.before(k));
+            let making = saving.as_ref().map(|saving| saving.before(k));
             let jobs = guarded(|| graph.generate(k));
-            let logged = saving.as_ref().zip(live).map_or(Ok(None), |(saving, live)| guarded(|| saving.after(k, live)));
+            let made = saving.as_ref().zip(making);
+            let logged = made.map_or(Ok(None), |(saving, making)| guarded(|| saving.after(k, making)));
             (jobs, logged)
         };
         // Before it runs, it is known what it is made of.

@@ -105,12 +105,12 @@ where
     }
 
     fn sections(&self) -> Option<Vec<Section<(K, S)>>> {
-        Some(self.shards.iter().map(|shard| Section { kind: 0, tag: 0, rows: shard.rows.clone() }).collect())
+        Some(self.shards.iter().map(|shard| Section::shared(0, 0, shard.rows.clone())).collect())
     }
 
     fn restore(&mut self, sections: Vec<Section<(K, S)>>) -> Result<()> {
         let mut shards: Vec<_> = self.shards.iter().map(|_| Vec::new()).collect();
-        for (key, state) in sections.into_iter().flat_map(|section| Arc::unwrap_or_clone(section.rows)) {
+        for (key, state) in sections.into_iter().flat_map(Section::rows) {
             shards[self.keyed.by.of(&key, hash_of(&key))].push((key, state));
         }
         self.shards = shards.into_iter().map(shard_of).collect();

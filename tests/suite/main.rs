@@ -27,6 +27,7 @@ mod parse;
 mod rates;
 mod record;
 mod recovery;
+mod recovery_killed;
 mod recovery_refused;
 mod run;
 mod semantics;

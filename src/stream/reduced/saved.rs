@@ -6,6 +6,7 @@
 
 use super::Shard;
 use crate::Result;
+use crate::stream::exec::Exec;
 use crate::stream::keyed::{Partitioner, hash_of};
 use crate::stream::saved::Section;
 use crate::stream::{Data, Key};
@@ -23,48 +24,77 @@ const ABSORBED: u32 = 4;
 const PENDING: u32 = 5;
 
 /// All of `shards`; none if they do not agree on what has become of the panes, as after a batch that failed.
-pub(super) fn sections<K: Key, V: Data>(shards: &[Shard<K, V>]) -> Option<Vec<Section<(K, V)>>> {
-    let mut sections = Vec::new();
-    let mut stages = BTreeSet::new();
+///
+/// Tables and keys are copied here, cells where they are written.
+pub(super) fn sections<K: Key, V: Data>(exec: &Exec, shards: &[Shard<K, V>]) -> Option<Vec<Section<(K, V)>>> {
     let stretch = shards.first().and_then(|shard| shard.stretch);
-    for shard in shards {
-        if shard.damaged || shard.stretch != stretch {
-            return None;
-        }
-        let key = |id: usize| shard.groups.keys().get(id as u32).clone();
-        let rows = |table: &[Option<V>]| -> Vec<(K, V)> {
-            table.iter().enumerate().filter_map(|(id, value)| value.clone().map(|value| (key(id), value))).collect()
-        };
-        sections.push(Section::new(FRONT, 0, rows(&shard.front)));
+    if shards.iter().any(|shard| shard.damaged || shard.stretch != stretch) {
+        return None;
+    }
+    let stage = |shard: &Shard<K, V>, at: usize| match at {
+        _ if at < shard.turned => TURNED,
+        _ if at < shard.absorbed => ABSORBED,
+        _ => PENDING,
+    };
+    let stages = |shard: &Shard<K, V>| -> Vec<_> {
+        shard.panes.iter().enumerate().map(|(at, pane)| (pane.k, stage(shard, at))).collect()
+    };
+    let stages: Vec<(i64, u32)> = shards.iter().flat_map(stages).collect::<BTreeSet<_>>().into_iter().collect();
+    if !stages.windows(2).all(|two| two[0].0 < two[1].0 && two[0].1 <= two[1].1) {
+        return None;
+    }
+    let copied = exec.run(shards.iter().collect(), false, |_, shard: &Shard<K, V>| {
+        let mut sections = Vec::with_capacity(shard.panes.len() + 2);
+        let table = Arc::new(Table {
+            keys: (0..shard.groups.capacity()).map(|id| shard.groups.keys().get(id as u32).clone()).collect(),
+            front: shard.front.clone(),
+            suffix: shard.suffix.clone(),
+            since: shard.since.clone(),
+        });
+        let of = table.clone();
+        sections.push(Section::later(FRONT, 0, move || of.rows(&of.front)));
         if let Some(stretch) = stretch {
-            sections.push(Section::new(SUFFIX, stretch as u64, rows(&shard.suffix)));
+            let of = table.clone();
+            sections.push(Section::later(SUFFIX, stretch as u64, move || of.rows(&of.suffix)));
         }
         for (at, pane) in shard.panes.iter().enumerate() {
-            let kind = match at {
-                _ if at < shard.turned => TURNED,
-                _ if at < shard.absorbed => ABSORBED,
-                _ => PENDING,
-            };
-            let (mut cells, mut last) = (Vec::with_capacity(pane.ids.len()), Vec::new());
-            for (id, value) in pane.ids.iter().zip(&pane.values) {
-                let id = *id as usize;
-                match value {
-                    Some(value) if shard.since[id] <= pane.k => cells.push((key(id), value.clone())),
-                    Some(_) => {}
-                    // While a turned pane stands, the suffixes of its keys do.
-                    None => last.extend(shard.suffix[id].clone().map(|value| (key(id), value))),
-                }
-            }
-            stages.insert((pane.k, kind));
-            sections.push(Section::new(kind, pane.k as u64, cells));
-            if !last.is_empty() {
-                sections.push(Section::new(LAST, pane.k as u64, last));
+            let (k, kind) = (pane.k, stage(shard, at));
+            let (of, ids, values) = (table.clone(), pane.ids.clone(), pane.values.clone());
+            sections.push(Section::later(kind, k as u64, move || {
+                let cells = ids.iter().zip(&*values).filter(|(id, _)| of.since[**id as usize] <= k);
+                cells.filter_map(|(id, value)| Some((of.key(*id), value.clone()?))).collect()
+            }));
+            if kind == TURNED {
+                let (of, ids, values) = (table.clone(), pane.ids.clone(), pane.values.clone());
+                // While a turned pane stands, the suffixes of its keys do.
+                sections.push(Section::later(LAST, k as u64, move || {
+                    let cells = ids.iter().zip(&*values).filter(|(_, value)| value.is_none());
+                    cells.filter_map(|(id, _)| Some((of.key(*id), of.suffix[*id as usize].clone()?))).collect()
+                }));
             }
         }
+        Ok(sections)
+    });
+    Some(copied.ok()?.into_iter().flatten().collect())
+}
+
+/// A copy of what changes in place.
+struct Table<K, V> {
+    keys: Vec<K>,
+    front: Vec<Option<V>>,
+    suffix: Vec<Option<V>>,
+    since: Vec<i64>,
+}
+
+impl<K: Key, V: Data> Table<K, V> {
+    fn key(&self, id: u32) -> K {
+        self.keys[id as usize].clone()
     }
-    let stages: Vec<_> = stages.into_iter().collect();
-    let agree = stages.windows(2).all(|two| two[0].0 < two[1].0 && two[0].1 <= two[1].1);
-    agree.then_some(sections)
+
+    fn rows(&self, column: &[Option<V>]) -> Vec<(K, V)> {
+        let values = self.keys.iter().zip(column);
+        values.filter_map(|(key, value)| Some((key.clone(), value.clone()?))).collect()
+    }
 }
 
 /// The cells of a pane: those with a value, those without.
@@ -79,8 +109,8 @@ pub(super) fn restore<K: Key, V: Data>(
     let of = |key: &K| by.of(key, hash_of(key));
     let mut panes: BTreeMap<i64, (u32, Vec<Cells<K, V>>)> = BTreeMap::new();
     let mut tables = Vec::new();
-    for Section { kind, tag, rows } in sections {
-        let rows = Arc::unwrap_or_clone(rows);
+    for section in sections {
+        let (kind, tag, rows) = (section.kind, section.tag, section.rows());
         if kind == FRONT || kind == SUFFIX {
             tables.push((kind, tag, rows));
             continue;
@@ -102,7 +132,7 @@ pub(super) fn restore<K: Key, V: Data>(
             }
             shard.push(k, cells);
             if let Some(pane) = shard.panes.back_mut() {
-                pane.values[valued..].fill(None);
+                Arc::make_mut(&mut pane.values)[valued..].fill(None);
             }
             shard.turned += usize::from(kind == TURNED);
             shard.absorbed += usize::from(kind != PENDING);

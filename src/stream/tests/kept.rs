@@ -74,6 +74,45 @@ fn unpersisted_batches_are_evaluated_again() {
     assert_eq!(sums.count().unwrap(), 3);
 }
 
+/// A partition that the disk has lost is made again from where it came, in the middle of reading it; one that cannot be
+/// made again is an error.
+#[test]
+fn lost_partitions_are_evaluated_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let ctx = StreamingContext::builder().spill_dir(dir.path()).threads(2).partitions(3).build().unwrap();
+    let evaluated = Arc::new(AtomicUsize::new(0));
+    let inside = evaluated.clone();
+    let kept = ctx.batch_from(text(300)).map(move |record| {
+        inside.fetch_add(1, Ordering::Relaxed);
+        record
+    });
+    let kept = kept.persist(StorageLevel::DiskOnly);
+    let sums = ctx.batch_from((0..300u32).map(|n| (n, n))).reduce_by_key(|a, b| a + b).persist(StorageLevel::DiskOnly);
+    assert_eq!((kept.clone().count().unwrap(), sums.clone().count().unwrap()), (300, 300));
+    let mut dirs = vec![dir.path().to_path_buf()];
+    let mut damaged = 0;
+    while let Some(dir) = dirs.pop() {
+        for path in std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                dirs.push(path);
+            } else if let Some(at) = std::fs::read(&path).unwrap().len().checked_sub(100) {
+                // In place: the file is open.
+                let mut bytes = std::fs::read(&path).unwrap();
+                bytes[at] ^= 1;
+                std::fs::write(&path, bytes).unwrap();
+                damaged += 1;
+            }
+        }
+    }
+    assert_eq!(damaged, 6);
+    assert_eq!(kept.clone().collect().unwrap(), text(300));
+    assert_eq!(evaluated.load(Ordering::Relaxed), 600);
+    assert_eq!(kept.clone().collect().unwrap(), text(300));
+    assert_eq!(kept.count().unwrap(), 300);
+    assert!(evaluated.load(Ordering::Relaxed) > 600);
+    assert!(sums.collect().unwrap_err().to_string().contains("checksum"));
+}
+
 #[test]
 fn keyed_operations_spill_and_say_the_same() {
     let rows = || (0..1000u64).map(|n| (n % 77, n));

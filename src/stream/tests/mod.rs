@@ -6,6 +6,7 @@ mod failures;
 mod graphs;
 mod kept;
 mod recovery;
+mod recovery_faults;
 mod states;
 mod windows;
 

@@ -57,7 +57,7 @@ pub(super) fn records(k: u64) -> Vec<Row> {
 }
 
 /// Records that can be made again.
-struct Computed;
+pub(super) struct Computed;
 
 impl World for Computed {
     fn new() -> Self {
@@ -98,6 +98,13 @@ pub(super) struct Partitions(Arc<Mutex<Logged>>);
 struct Logged {
     partitions: [Vec<Row>; 2],
     committed: BTreeMap<u32, Offset>,
+}
+
+impl Partitions {
+    /// Records that were committed.
+    pub(super) fn committed(&self) -> usize {
+        self.0.lock().unwrap().committed.values().map(|offset| usize::from(offset.0[0])).sum()
+    }
 }
 
 impl World for Partitions {
@@ -294,7 +301,7 @@ pub(super) fn keyed(rows: &DStream<Row>, out: &Out) {
     out.of("state_snapshots", &visits.state_snapshots_with_time());
 }
 
-fn windows(rows: &DStream<Row>, out: &Out) {
+pub(super) fn windows(rows: &DStream<Row>, out: &Out) {
     let add = |a: &i64, b: &i64| a + b;
     let less = |a: &i64, b: &i64| a - b;
     let sums = rows.reduce_by_key_and_window(add, less, ms(3), ms(1));
@@ -347,7 +354,7 @@ fn remembered_batches_survive_a_death_at_every_operation() {
 }
 
 /// A sum of everything, and each batch as it came.
-fn simple(rows: &DStream<Row>, out: &Out) {
+pub(super) fn simple(rows: &DStream<Row>, out: &Out) {
     out.of("rows", rows);
     let sums = rows
         .update_state_by_key(|values: Vec<i64>, sum: Option<i64>| Some(sum.unwrap_or(0) + values.iter().sum::<i64>()));
