@@ -2,7 +2,8 @@
 //!
 //! Kept partitions lease their bytes. When a lease is refused, the kept partition of *another* dataset that was used least
 //! recently gives way (to disk, or into nothing, as its level says), until the lease is granted or nobody is left.
-//! Leases are for data at rest and for what a shuffle holds; the records in flight through fused operators have none.
+//! Leases are for kept batches and for what a shuffle holds. The records in flight through fused operators have none, nor do
+//! the states of operators: they are what the program asked to be remembered, a row for each key.
 
 use crate::Result;
 use crate::memory::{Budget, Lease};

@@ -122,10 +122,6 @@ fn flood() {
 
 #[test]
 fn a_million_empty_batches() {
-    if std::env::var_os("WINDROW_SOAK_SECONDS").is_none() {
-        println!("skipped: WINDROW_SOAK_SECONDS is not set");
-        return;
-    }
     alone("empty_batches");
 }
 
