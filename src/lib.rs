@@ -48,6 +48,9 @@
 //! - *The partitions that stayed in memory and the last ones read back hand out their rows while those between come from
 //!   disk*: rows are wider than the cells that they come from, so every row that is not spilled counts.
 //! - *A block that does not fold sends states too*, one record each, not raw values: reduce then knows one operation.
+//! - *A checkpoint saves the state whole*, partition by partition between the rounds of the input, and not what has changed
+//!   since the last one: a cell is the left fold of its blocks' parts, and to fold what came between two checkpoints first
+//!   would give float sums other bits than an undisturbed run has. What was spilled is written once.
 //!
 //! Input without an end ([`source::Live`]) is one more reader: it never waits for more itself, but says that there is nothing
 //! now; then the run reduces what it has, hands out what has closed, and waits. So no window that has closed is held

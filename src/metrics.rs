@@ -1,7 +1,9 @@
 //! What a run did, in numbers that have to add up.
 
+use serde::{Deserialize, Serialize};
+
 /// Where every record went; the parts add up to `read` in every run.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
     /// Records read.
     pub read: u64,
@@ -38,7 +40,7 @@ impl Ledger {
 }
 
 /// The statistics of a run, so far or at its end.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Statistics {
     /// Where every record went.
     pub ledger: Ledger,

@@ -10,7 +10,7 @@
 //!
 //! # Recovery scenarios
 //!
-//! What public engines test of their logs, by the rows of the collected scenarios, and the tests here that show it:
+//! What public engines test of their recovery, by the rows of the collected scenarios, and the tests here that show it:
 //!
 //! | rows | what | test |
 //! |---|---|---|
@@ -29,6 +29,13 @@
 //! | B10, C7 | writes that fail | `b10_writes_are_tried_again_syncs_are_not` |
 //! | B11 | several records in one write: every commit is one, and they keep their frames | all of the above |
 //! | C1-C6, C8-C10 | which blocks belong to which batch: no such list exists; a checkpoint says the number of the next record | - |
+//! | D5, D6, D7, D14 | a run that is done again replaces its output; checkpoints appear, and superseded ones go | `query::checkpoint::tests`, `two_slots_flip` |
+//! | D10 | what may be given anew (threads, memory) and what not | `another_query_and_a_full_disk_are_refused`, `another_run_is_refused_and_a_finished_one_says_so` |
+//! | D1-D4, D8, D9, D11-D13, E, F2, F3 | the typed face's streams and state: shown there, as far as it has checkpoints | - |
+//! | F1 | killed at random moments, again and again | `a_killed_run_gives_the_same_bytes`, `a_killed_run_with_a_bound_gives_the_same_bytes` |
+//! | G1, G3, G5 | copies, chains and lineages of a state: there is one state, saved whole | - |
+//! | G2, G4 | state of every shape, an empty one too | `a_run_that_dies_often_ends_all_the_same` |
+//! | H | open windows and sessions | `windows_that_close_on_the_way_go_on`, `sessions_that_close_on_the_way_go_on` |
 //!
 //! Everything goes through a [`Disk`](crate::store::disk::Disk), so that tests can stop it after every write and sync.
 

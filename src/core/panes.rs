@@ -394,11 +394,12 @@ impl<S: States> PaneStore<S> {
         SealedPanes::new(logs, runs_of(&closed))
     }
 
-    /// Takes everything out as it stands: the logs, settled, and the runs of each pane in the order of arrival. A group may
-    /// have several cells in a pane, to be folded in that order.
-    pub fn take_all(&mut self) -> (Vec<Log<S>>, Vec<(PaneKey, Run)>) {
-        let logs = self.take_logs();
-        (logs, runs_of(&std::mem::take(&mut self.panes)).collect())
+    /// Everything as it stands: the logs, settled, and the runs of each pane in the order of arrival. A group may have
+    /// several cells in a pane, to be folded in that order.
+    pub fn view(&mut self) -> (&[Log<S>], impl Iterator<Item = (PaneKey, Run)> + '_) {
+        // What is read is settled.
+        self.last_mut().settle();
+        (&self.logs, runs_of(&self.panes))
     }
 
     /// Marks the groups that have a cell.

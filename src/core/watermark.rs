@@ -7,6 +7,8 @@
 //! Cost: one pass of comparisons. A record whose time is not before the watermark has all its windows open, and in most
 //! streams that is every record: then nothing is written down and nobody looks at the records a second time.
 
+use serde::{Deserialize, Serialize};
+
 /// A longer bound is taken for this one, which no two valid times are apart: windows before it fit 64 bits.
 const LONGEST: i64 = 4_000_000 * 86_400_000_000;
 
@@ -14,7 +16,7 @@ const LONGEST: i64 = 4_000_000 * 86_400_000_000;
 pub const AHEAD: i64 = i64::MAX;
 
 /// See the module. All times and distances in microseconds.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Clock {
     bound: i64,
     max_ahead: Option<i64>,

@@ -9,6 +9,7 @@ use super::finish::{OutputColumn, finish};
 use super::keys::KeyRows;
 use super::plan::Plan;
 use super::reduce::Partition;
+use super::session::Emitted;
 use crate::core::groups::GroupId;
 use crate::core::slide::{Engine, Slider};
 use crate::core::window::{PaneIndex, WindowIndex, WindowSpec, union};
@@ -61,6 +62,8 @@ pub(crate) struct Emitter {
     left: VecDeque<Range<WindowIndex>>,
     /// Windows after this one may still change.
     upto: WindowIndex,
+    /// Windows before this one were handed out by a run before this one.
+    floor: WindowIndex,
     /// How many windows have been handed out.
     done: u64,
     /// How many windows the next block takes.
@@ -119,7 +122,18 @@ impl Emitter {
         }
         let keys = together(&plan, &keys)?;
         let schema = inner_schema(&plan);
-        Ok(Emitter { plan, parts, left, upto: WindowIndex::MAX, done: 0, block: 1, keys, schema, live_keys })
+        Ok(Emitter {
+            plan,
+            parts,
+            left,
+            upto: WindowIndex::MAX,
+            floor: WindowIndex::MIN,
+            done: 0,
+            block: 1,
+            keys,
+            schema,
+            live_keys,
+        })
     }
 
     /// Without any window yet: those that have closed come by [`close`](Self::close).
@@ -130,12 +144,24 @@ impl Emitter {
             parts: Vec::new(),
             left: VecDeque::new(),
             upto: WindowIndex::MIN,
+            floor: WindowIndex::MIN,
             done: 0,
             block: 1,
             keys: Vec::new(),
             schema,
             live_keys: 0,
         }
+    }
+
+    /// Of a run that has handed out what `emitted` says.
+    pub(super) fn resumed(plan: Arc<Plan>, emitted: Emitted) -> Self {
+        let floor = emitted.upto.saturating_add(1);
+        Emitter { floor, done: emitted.done, live_keys: emitted.live_keys, upto: emitted.upto, ..Self::streaming(plan) }
+    }
+
+    /// What was handed out.
+    pub(super) fn emitted(&self) -> Emitted {
+        Emitted { upto: self.upto, done: self.done, live_keys: self.live_keys }
     }
 
     /// Takes over what belongs to windows that have closed by `watermark`, or to all windows at the end of the input.
@@ -173,7 +199,8 @@ impl Emitter {
             ranges.extend(windows);
         }
         self.live_keys = self.live_keys.max(live_keys);
-        self.left = union(ranges.into_iter().map(|run| (run.start, run.end - 1))).into();
+        let ranges = ranges.into_iter().filter(|run| run.end > self.floor);
+        self.left = union(ranges.map(|run| (run.start.max(self.floor), run.end - 1))).into();
         self.keys = together(plan, &keys)?;
         Ok(())
     }
@@ -351,7 +378,7 @@ impl Sealed {
         upto: WindowIndex,
         types: &[DataType],
     ) -> Result<(Vec<ArrayRef>, Vec<Range<WindowIndex>>)> {
-        let closed = partition.panes.take_closed(frontier, upto);
+        let closed = partition.take_closed(spec, frontier, upto)?;
         let keys = closed.panes.iter().map(|(pane, _)| PaneKey::from(*pane)).chain(closed.late.iter().map(|l| l.0));
         let windows = union(keys.map(|key| key.windows(spec)));
         let groups = &partition.groups;

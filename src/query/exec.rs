@@ -4,6 +4,7 @@
 //! disordered the input. With one, blocks are judged in the order of the input before they are mapped, and windows leave
 //! in steps as the watermark passes, so that memory holds what is open.
 
+use super::checkpoint::{Counted, Now, Saved, Saver};
 use super::judge::Judge;
 use super::keys::{ByteRows, KeyRows, WordRows};
 use super::map::{Mapped, Marks, Piece, Scratch, map_block};
@@ -24,6 +25,7 @@ use crate::source::live::{Live, Paced, Position};
 use crate::source::merge::Merged;
 use crate::source::{BadPlace, Cut, Progress, Reader, Task};
 use arrow_array::RecordBatch;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -69,7 +71,7 @@ pub(crate) struct Context {
 }
 
 /// How late and how far ahead records may be, microseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Lateness {
     pub(crate) bound: i64,
     pub(crate) max_ahead: Option<i64>,
@@ -89,17 +91,27 @@ pub(crate) trait Run: Send {
     fn partial(&self) -> u64;
     /// How far followed files have been read whose records count in what was handed out or is still open.
     fn positions(&self) -> Vec<Position>;
+    /// The rows are written, and nothing is left to do but to give them their name.
+    fn seal(&mut self) -> Result<()>;
+    /// The rows are where they should be.
+    fn complete(&mut self) -> Result<()>;
 }
 
-/// Begins a run. Nothing is read before the first block is asked for.
+/// Begins a run, or goes on where its last checkpoint was made. Nothing is read before the first block is asked for. Call it
+/// on a rayon pool.
 ///
 /// # Errors
 /// Inputs that have to be looked at first and cannot be read.
-pub(crate) fn begin(plan: Arc<Plan>, reader: Box<dyn Reader>, context: Context) -> Result<Box<dyn Run>> {
+pub(crate) fn begin(
+    plan: Arc<Plan>,
+    reader: Box<dyn Reader>,
+    context: Context,
+    saver: Option<Saver>,
+) -> Result<Box<dyn Run>> {
     if plan.word_key {
-        Ok(Box::new(Fold::<WordRows>::new(plan, reader, context)?))
+        Ok(Box::new(Fold::<WordRows>::new(plan, reader, context, saver)?))
     } else {
-        Ok(Box::new(Fold::<ByteRows>::new(plan, reader, context)?))
+        Ok(Box::new(Fold::<ByteRows>::new(plan, reader, context, saver)?))
     }
 }
 
@@ -124,6 +136,11 @@ struct Fold<K: KeyRows> {
     /// The whole input has been read.
     finished: bool,
     flow: Flow,
+    saver: Option<Saver>,
+    /// The last block that was taken.
+    done: u64,
+    /// Tasks below this one, and blocks up to this one, were counted by a run before this one.
+    before: (u64, u64),
 }
 
 /// How live input comes and goes.
@@ -165,14 +182,39 @@ impl Flow {
 }
 
 impl<K: KeyRows> Fold<K> {
-    fn new(plan: Arc<Plan>, mut reader: Box<dyn Reader>, context: Context) -> Result<Self> {
+    fn new(plan: Arc<Plan>, mut reader: Box<dyn Reader>, context: Context, mut saver: Option<Saver>) -> Result<Self> {
+        let saved = saver.as_mut().and_then(Saver::take_last).filter(|saved| !saved.finished);
         let round = reader.round(context.threads);
         // Blocks wait for their judgement as they were decoded, which takes more memory than what they are mapped to.
         let round = if context.lateness.is_some() { round.min(2 * context.threads) } else { round };
+        // Checkpoints are made between rounds.
+        let most = if cfg!(test) { 1 } else { 4 * context.threads };
+        let round = if saver.is_some() { round.min(most) } else { round };
         // With a lateness bound memory holds what is open, and the reference is not for much.
         let spills = context.lateness.is_none() && !plan.naive && context.budget.limit() < usize::MAX;
-        let base = context.spill_dir.clone().filter(|_| spills);
-        let spill = base.map(|base| Spill::new(base, &plan, context.budget.clone(), context.threads));
+        let resident = saved.as_ref().and_then(|saved| saved.resident);
+        let base = context.spill_dir.clone().filter(|_| spills).or(resident.map(|_| PathBuf::new()));
+        let mut spill = base.map(|base| Spill::new(base, &plan, context.budget.clone(), context.threads));
+        if let Some(saver) = &saver {
+            spill = spill.map(|spill| spill.on(saver.place()));
+        }
+        let bits = saved.as_ref().and_then(|saved| saved.bits).or(context.bits);
+        let used = saved.as_ref().map_or(0, |saved| saved.counted.used());
+        let mut partitions = Vec::new();
+        if let (Some(saver), Some(saved)) = (&mut saver, &saved) {
+            let lease = || context.budget.lease("the keys and panes of a partition");
+            partitions = saver.partitions(&plan, saved, lease)?;
+            if let Some(spill) = &mut spill {
+                if let Some(resident) = resident {
+                    let all = bits.map_or(0, |bits| 1 << bits);
+                    spill.resume(saver.pieces(saved)?, (resident, all), saved.done)?;
+                }
+                spill.skip(partitions.iter().map(|partition| partition.taken).collect());
+                spill.folded(saved.done);
+                spill.relieve(&mut partitions, used)?;
+            }
+            partitions.iter_mut().try_for_each(Partition::lease)?;
+        }
         let round = match &spill {
             Some(spill) => {
                 let (blocks, task) = (spill.shares().blocks, reader.task_bytes().max(1));
@@ -195,7 +237,17 @@ impl<K: KeyRows> Fold<K> {
                 reader = Box::new(merged);
             }
         }
+        let mut tally = Tally::new(inputs);
+        let (mut tasks, mut before, mut emitter) = (0, (0, 0), None);
         let mut judge = context.lateness.map(|lateness| Judge::new(lateness, firsts));
+        if let Some(saved) = &saved {
+            judge = saved.judge.clone().or(judge);
+            emitter = saved.emitted.map(|emitted| Emission::resumed(plan.clone(), emitted));
+            tally = saved.counted.tally(inputs);
+            (tasks, before) = (saved.tasks, (saved.told, saved.done));
+            reader.skip(tasks)?;
+            reader.seen().add(&saved.seen);
+        }
         let mut flow = Flow::default();
         if let Some(live) = &context.live {
             if let Some(lateness) = context.lateness.filter(|_| live.is_endless()) {
@@ -210,18 +262,21 @@ impl<K: KeyRows> Fold<K> {
             pipeline: Pipeline::new(round),
             mapper: Mapper {
                 plan: plan.clone(),
-                partitioning: Partitioning::new(context.bits, context.threads, short, fine),
+                partitioning: Partitioning::new(bits, context.threads, short, fine),
                 scratches: Mutex::default(),
             },
             joints: std::iter::repeat_with(Joint::default).take(inputs).collect(),
             judge,
-            partitions: Vec::new(),
-            tally: Tally::new(inputs),
+            partitions,
+            tally,
             spill,
-            emitter: None,
+            emitter,
             waves: None,
-            tasks: 0,
-            finished: false,
+            tasks,
+            finished: saved.as_ref().is_some_and(|saved| saved.sealed),
+            saver,
+            done: before.1,
+            before,
             flow,
             plan,
             context,
@@ -246,9 +301,9 @@ impl<K: KeyRows> Fold<K> {
             }
         }
         let streams = self.streams();
-        let Fold {
-            plan, context, reader, pipeline, mapper, joints, judge, partitions, tally, spill, tasks, flow, ..
-        } = self;
+        let Fold { plan, context, reader, pipeline, mapper, joints, judge, partitions, tally, spill, .. } = self;
+        let Fold { tasks, saver, done, before, emitter, flow, .. } = self;
+        let (seen, before) = (reader.seen(), *before);
         let spill = spill.as_ref();
         let (budget, progress) = (context.budget.clone(), context.progress.clone());
         let bound = context.lateness.map(|lateness| lateness.bound);
@@ -264,19 +319,23 @@ impl<K: KeyRows> Fold<K> {
                 Ok((first..).zip(next).collect())
             },
             |(number, task)| {
-                let mut blocks = Vec::new();
+                let (mut blocks, mut made) = (Vec::new(), 0);
                 let mut lease = spill.map_or(&budget, Spill::blocks).lease("the blocks of a round");
                 let mut bytes = 0;
                 let again = bound.and_then(|_| task.again());
                 let report = task.run(&mut |cut, pieces| {
-                    let origin = again.as_ref().map(|task| Origin { task: task.clone(), number: blocks.len() });
+                    let origin = again.as_ref().map(|task| Origin { task: task.clone(), number: made as usize });
                     // With a bound, a block can be mapped before it is judged if it can be had again, and that is unlikely.
                     let on_time = match (bound, &origin) {
                         (None, _) => true,
                         (Some(_), None) => false,
                         (Some(bound), Some(_)) => pieces.iter().all(|piece| disorder(&piece.times) <= bound),
                     };
-                    let place = sequence(number, blocks.len() as u64);
+                    let place = sequence(number, made);
+                    made += 1;
+                    if cut == Cut::Whole && place <= before.1 {
+                        return Ok(());
+                    }
                     blocks.push(if cut == Cut::Whole && on_time {
                         let mapped = mapper.map(pieces, Marks::new())?;
                         let mut mapped = write(spill, mapper.plan(), mapped, place)?;
@@ -296,13 +355,14 @@ impl<K: KeyRows> Fold<K> {
                     // What is left over of parts of blocks is little.
                     lease.resize(bytes).or_else(|refused| if spill.is_some() { Ok(()) } else { Err(refused) })
                 })?;
-                Ok(Unit { blocks, report, lease })
+                Ok(Unit { task: number, blocks, report, lease })
             },
             |units: Vec<Unit<K>>| {
                 let mut blocks: Vec<Turn<K>> = Vec::new();
                 let mut leases = Vec::new();
                 let mut ended = Vec::new();
                 let mut moved = Vec::new();
+                let told = units.last().map_or(0, |unit| unit.task + 1).max(before.0);
                 for unit in units {
                     let input = unit.report.input;
                     ended.extend(unit.report.ended.then_some(input));
@@ -310,19 +370,43 @@ impl<K: KeyRows> Fold<K> {
                         moved.extend(arrival.position.clone());
                         blocks.push(Turn::Arrival(input, arrival.clone()));
                     }
-                    reducer.tally.report(unit.report, context)?;
+                    if unit.task >= before.0 {
+                        reducer.tally.report(unit.report, context)?;
+                    }
                     leases.push(unit.lease);
                     while joints.len() <= input {
                         joints.push(Joint::default());
                     }
                     for slot in unit.blocks {
-                        joints[input].push(slot, |slot| blocks.push(Turn::Block(input, slot)));
+                        joints[input].push(slot, |slot| {
+                            if slot.place() > before.1 {
+                                *done = slot.place().max(*done);
+                                blocks.push(Turn::Block(input, slot));
+                            }
+                        });
                     }
                 }
                 reducer.reduce(blocks, &mut context.late_sink)?;
                 moved.into_iter().for_each(|position| flow.moved(position));
-                if let Some(judge) = reducer.judge {
+                if let Some(judge) = &mut *reducer.judge {
                     ended.into_iter().for_each(|input| judge.end(input));
+                }
+                if let Some(saver) = saver {
+                    let (limit, done) = (budget.limit(), *done);
+                    let body = || Saved {
+                        tasks: joints.iter().filter_map(Joint::pending).min().unwrap_or(told),
+                        told,
+                        done,
+                        bits: mapper.partitioning.known(),
+                        counted: Counted::of(reducer.tally),
+                        seen: seen.save(),
+                        judge: reducer.judge.clone(),
+                        emitted: emitter.as_ref().map(Emission::emitted),
+                        ..Saved::default()
+                    };
+                    // What was judged, handed out and written must be of one moment.
+                    let at_once = reducer.judge.is_some();
+                    saver.step(Now { partitions: reducer.partitions, spill, limit, done, at_once }, body)?;
                 }
                 let closes = reducer.is_step() || live && flow.is_due() && reducer.has_closed();
                 Ok(if streams && closes { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
@@ -347,6 +431,9 @@ impl<K: KeyRows> Fold<K> {
             let lease = self.context.budget.lease("the keys and panes of a partition");
             self.partitions.push(Partition::new(&self.plan, lease));
         }
+        if let Some(saver) = &mut self.saver {
+            saver.join(self.spill.as_ref())?;
+        }
         self.reader.finish()?;
         self.tally.check_share(&self.context)?;
         self.finished = true;
@@ -367,6 +454,9 @@ impl<K: KeyRows> Fold<K> {
             let watermark = self.judge.as_ref().map_or(i64::MIN, Judge::watermark);
             let watermark = (!self.finished).then_some(watermark);
             let emitter = self.emitter.get_or_insert_with(|| Emission::streaming(self.plan.clone()));
+            if self.saver.is_some() {
+                self.partitions.iter_mut().for_each(Partition::remember);
+            }
             if stopped {
                 self.flow.closed = Some(emitter.windows().1);
             }
@@ -423,7 +513,9 @@ impl<K: KeyRows> Run for Fold<K> {
             statistics.keys = emitter.live_keys();
             statistics.windows = emitter.windows().0;
         }
-        statistics.spilled_bytes = self.spill.as_ref().map_or(0, Spill::spilled_bytes);
+        if let Some(spill) = &self.spill {
+            statistics.spilled_bytes = spill.spilled_bytes();
+        }
         if let Some(waves) = &self.waves {
             statistics.keys = waves.live_keys();
             statistics.windows = waves.windows().0;
@@ -442,6 +534,18 @@ impl<K: KeyRows> Run for Fold<K> {
 
     fn positions(&self) -> Vec<Position> {
         self.flow.positions.values().cloned().collect()
+    }
+
+    fn seal(&mut self) -> Result<()> {
+        self.tally.statistics = self.statistics();
+        let (counted, emitted) = (Counted::of(&self.tally), self.emitter.as_ref().map(Emission::emitted));
+        let judge = self.judge.clone();
+        let sealed = Saved { sealed: true, counted, emitted, judge, ..Saved::default() };
+        self.saver.as_mut().map_or(Ok(()), |saver| saver.end(sealed))
+    }
+
+    fn complete(&mut self) -> Result<()> {
+        self.saver.as_mut().map_or(Ok(()), |saver| saver.end(Saved { finished: true, ..Saved::default() }))
     }
 
     fn windows(&self) -> (u64, u64) {

@@ -9,8 +9,10 @@
 use super::exec::Lateness;
 use super::map::{Marks, Piece};
 use crate::core::watermark::Clock;
+use serde::{Deserialize, Serialize};
 
 /// See the module.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Judge {
     lateness: Lateness,
     inputs: Vec<Input>,
@@ -21,6 +23,7 @@ pub(super) struct Judge {
     reached: Option<i64>,
 }
 
+#[derive(Debug, Clone, Serialize, Deserialize)]
 enum Input {
     /// Not begun; its first record's time, as far as that is known.
     Waiting(Option<i64>),

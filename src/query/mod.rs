@@ -25,6 +25,7 @@
 
 mod agg;
 mod aggregates;
+mod checkpoint;
 mod emit;
 mod exec;
 pub mod expr;
@@ -57,6 +58,7 @@ pub use agg::{
     sum, var,
 };
 pub use aggregates::{Aggregate, Value};
+pub use checkpoint::{Checkpoint, Side};
 pub use exec::MaxBad;
 pub use open::Format;
 use open::Layouts;
@@ -76,6 +78,8 @@ use crate::{Error, Result};
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::available_parallelism;
 
 /// No window or slide is longer, so that no arithmetic on windows leaves 64 bits. The years 1 to 9999 are shorter.
 const LONGEST: i64 = 4_000_000 * 86_400_000_000;
@@ -149,9 +153,20 @@ pub(crate) struct Options {
     pub(crate) partition_bits: Option<u32>,
     pub(crate) spill_dir: Option<PathBuf>,
     pub(crate) live: Option<Live>,
+    /// How far files are read that may have grown since the run began.
+    pub(crate) lengths: Arc<Vec<(PathBuf, u64)>>,
+    pub(crate) task_bytes: Option<usize>,
 }
 
 impl Options {
+    /// Bytes that a task should take at most: several of each thread are in memory at a time. A run that is taken up again
+    /// has the tasks that it had.
+    fn task_bytes(&self) -> usize {
+        let threads = if self.threads == 0 { available_parallelism().map_or(1, usize::from) } else { self.threads };
+        let all = self.memory.map_or(usize::MAX, |limit| limit / 16 / threads);
+        self.task_bytes.unwrap_or(all)
+    }
+
     /// The lateness bound, checked.
     fn lateness(&self, windowed: bool) -> Result<Option<exec::Lateness>> {
         let wrong = |what: &str| Err(Error::usage(what.to_owned()));
@@ -198,6 +213,7 @@ pub struct Query {
     pub(crate) options: Options,
     pub(crate) bad_sink: Option<exec::BadSink>,
     pub(crate) late_sink: Option<exec::LateSink>,
+    pub(crate) checkpoint: Option<Checkpoint>,
 }
 
 impl Query {
@@ -239,9 +255,12 @@ impl Query {
                 partition_bits: None,
                 spill_dir: None,
                 live: None,
+                lengths: Arc::default(),
+                task_bytes: None,
             },
             bad_sink: None,
             late_sink: None,
+            checkpoint: None,
         }
     }
 
@@ -505,6 +524,33 @@ impl Query {
     #[must_use]
     pub fn spill_dir(mut self, dir: impl Into<PathBuf>) -> Query {
         self.options.spill_dir = Some(dir.into());
+        self
+    }
+
+    /// Saves the state of the run in a folder as it goes on, so that the same query over the same inputs, given again after
+    /// the run has died, goes on from there and gives the same rows. Inputs are files, or record batches that are the same
+    /// again. Tell the run that it is [complete](Rows::complete) when its rows are safe.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("events.ndjson");
+    /// # std::fs::write(&path, "{\"ts\":\"2024-05-17T10:00:00Z\",\"user\":\"a\"}\n")?;
+    /// use windrow::query::{Checkpoint, Query};
+    /// let query = || Query::files([&path]).key("user").checkpoint(Checkpoint::new(dir.path().join("saved")));
+    /// let mut rows = query().run()?;
+    /// let batches: Vec<_> = rows.by_ref().collect::<windrow::Result<_>>()?;
+    /// // ... once they are where they should be:
+    /// rows.complete()?;
+    /// # assert_eq!(batches.len(), 1);
+    /// # drop(rows);
+    /// assert!(query().run()?.is_finished());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn checkpoint(mut self, checkpoint: Checkpoint) -> Query {
+        self.checkpoint = Some(checkpoint);
         self
     }
 

@@ -32,6 +32,11 @@ impl Partitioning {
         Partitioning { bits: bits.map_or_else(OnceLock::new, OnceLock::from), threads, most, fine }
     }
 
+    /// The logarithm of the number of partitions, once a block has decided it.
+    pub(crate) fn known(&self) -> Option<u32> {
+        self.bits.get().copied()
+    }
+
     /// The logarithm of the number of partitions, given the keys of a block.
     pub(super) fn bits(&self, rows: usize, keys: usize) -> u32 {
         *self.bits.get_or_init(|| {

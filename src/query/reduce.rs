@@ -4,10 +4,13 @@ use super::aggregates::Columns;
 use super::keys::KeyRows;
 use super::map::Mapped;
 use super::plan::Plan;
+use super::spill::cells::{Pieces, save_runs};
 use crate::Result;
 use crate::core::groups::Groups;
 use crate::core::panes::PaneStore;
 use crate::core::session::{Closed, Sessions};
+use crate::core::window::{PaneIndex, WindowIndex, WindowSpec};
+use crate::core::{PaneKey, Run, SealedPanes};
 use crate::memory::{Budget, Lease};
 use crate::time::Timestamp;
 
@@ -17,6 +20,11 @@ pub(crate) struct Partition<K: KeyRows> {
     pub(crate) panes: PaneStore<Columns>,
     /// In place of the panes.
     pub(crate) sessions: Option<Sessions<Columns>>,
+    /// Blocks up to this number were taken by a run before this one.
+    pub(crate) taken: u64,
+    /// Cells of panes that have closed and are in windows to come, as pieces, each with the last window that needs it; if they
+    /// are wanted.
+    closed: Option<Vec<(WindowIndex, Pieces)>>,
     /// Records for which no session was open any more, not yet counted.
     late: Vec<(usize, usize)>,
     /// Sessions that stayed open when others were last closed.
@@ -32,6 +40,8 @@ impl<K: KeyRows> Partition<K> {
             groups: Groups::new(K::Store::default()),
             panes: PaneStore::new(plan.columns()),
             sessions: plan.session.map(|spec| spec.open(plan.columns())),
+            taken: 0,
+            closed: None,
             late: Vec::new(),
             kept: 0,
             lease,
@@ -105,6 +115,40 @@ impl<K: KeyRows> Partition<K> {
         Ok(())
     }
 
+    /// From now on keeps the cells of panes that close, as long as windows to come need them.
+    pub(crate) fn remember(&mut self) {
+        self.closed.get_or_insert_default();
+    }
+
+    /// What was [remembered](Self::remember).
+    pub(in crate::query) fn closed(&self) -> Vec<Pieces> {
+        self.closed.iter().flatten().map(|(_, piece)| piece.clone()).collect()
+    }
+
+    /// Takes out what no record joins any more and windows up to `upto` need.
+    ///
+    /// # Errors
+    /// None that is known of.
+    pub(crate) fn take_closed(
+        &mut self,
+        spec: WindowSpec,
+        frontier: PaneIndex,
+        upto: WindowIndex,
+    ) -> Result<SealedPanes<Columns>> {
+        let sealed = self.panes.take_closed(frontier, upto);
+        let Some(closed) = &mut self.closed else { return Ok(sealed) };
+        closed.retain(|(last, _)| *last > upto);
+        let panes = sealed.panes.iter().map(|(pane, run)| (PaneKey::from(*pane), *run));
+        let needed = panes.chain(sealed.late.iter().copied()).filter(|(key, _)| key.windows(spec).1 > upto);
+        let needed: Vec<(PaneKey, Run)> = needed.collect();
+        let last = needed.iter().map(|(key, _)| key.windows(spec).1).max().unwrap_or(upto);
+        save_runs::<K>(&self.groups, &sealed.logs, needed.into_iter(), |piece| {
+            closed.push((last, piece));
+            Ok(())
+        })?;
+        Ok(sealed)
+    }
+
     /// Leases what is held.
     pub(crate) fn lease(&mut self) -> Result<()> {
         self.lease.resize(self.bytes())
@@ -112,7 +156,8 @@ impl<K: KeyRows> Partition<K> {
 
     /// Bytes of memory held.
     pub(crate) fn bytes(&self) -> usize {
-        self.groups.bytes() + self.panes.bytes() + self.sessions.as_ref().map_or(0, Sessions::bytes)
+        let closed: usize = self.closed.iter().flatten().map(|(_, piece)| piece.bytes()).sum();
+        closed + self.groups.bytes() + self.panes.bytes() + self.sessions.as_ref().map_or(0, Sessions::bytes)
     }
 
     /// The records for which no session was open any more that came since the last call: the number of their block and

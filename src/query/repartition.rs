@@ -312,7 +312,7 @@ impl Repartition {
         (self.statistics, self.bad) = run.finish(outcome)?;
         self.reader.finish()?;
         drop(options);
-        let shuffled = writers.finish(false)?;
+        let shuffled = writers.finish(false, Vec::new())?;
         self.statistics.spilled_bytes = shuffled.spilled_bytes();
         let schema = &self.plan.schema;
         (0..parts).into_par_iter().with_max_len(1).try_for_each(|part| {

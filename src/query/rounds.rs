@@ -7,7 +7,7 @@ use super::keys::KeyRows;
 use super::map::{Mapped, Marks, Piece};
 use super::plan::Plan;
 use super::reduce::Partition;
-use super::spill::Spill;
+use super::spill::{Spill, task_of};
 use super::tally::Tally;
 use crate::memory::{Budget, Lease};
 use crate::source::live::{Arrival, Event};
@@ -18,6 +18,8 @@ use std::sync::Arc;
 
 /// What one task came to: its own blocks, and parts of blocks that it shares with its neighbours.
 pub(super) struct Unit<K> {
+    /// The number of the task.
+    pub(super) task: u64,
     pub(super) blocks: Vec<Slot<K>>,
     pub(super) report: Report,
     /// Memory of the blocks.
@@ -37,6 +39,16 @@ pub(super) enum Turn<K> {
     Block(usize, Slot<K>),
     /// What a live input did, or how its next block came.
     Arrival(usize, Box<Arrival>),
+}
+
+impl<K> Slot<K> {
+    /// Its place among all blocks.
+    pub(super) fn place(&self) -> u64 {
+        match self {
+            Slot::Mapped(block, _) => block.sequence,
+            Slot::Part(_, _, place) => *place,
+        }
+    }
 }
 
 /// Where a block can be had from once more.
@@ -123,7 +135,9 @@ impl<K: KeyRows> Reducer<'_, K> {
         }
         let plan = self.plan;
         partitions.par_iter_mut().enumerate().try_for_each(|(p, partition)| {
-            blocks.iter().enumerate().try_for_each(|(number, block)| partition.take(plan, p, number, block))
+            let taken = partition.taken;
+            let new = blocks.iter().enumerate().filter(|(_, block)| block.sequence > taken);
+            new.into_iter().try_for_each(|(number, block)| partition.take(plan, p, number, block))
         })?;
         if let Some(spill) = self.spill {
             // Partitions that were evicted after these blocks had been mapped.
@@ -162,16 +176,12 @@ impl<K: KeyRows> Reducer<'_, K> {
     /// The watermarks that the records of a block came under.
     fn judge(&mut self, input: usize, slot: Slot<K>) -> Result<(Slot<K>, Marks)> {
         let Some(judge) = &mut *self.judge else { return Ok((slot, Marks::new())) };
-        let mut sequence = 0;
-        let (pieces, again) = match slot {
-            Slot::Part(_, pieces, place) => {
-                sequence = place;
-                (pieces, None)
-            }
+        let (sequence, pieces, again) = match slot {
+            Slot::Part(_, pieces, place) => (place, pieces, None),
             Slot::Mapped(block, origin) => {
                 let on_time = judge.pass(input, block.times);
                 match origin {
-                    Some(origin) if !on_time => (Vec::new(), Some(origin)),
+                    Some(origin) if !on_time => (block.sequence, Vec::new(), Some(origin)),
                     _ => return Ok((Slot::Mapped(block, None), Marks::new())),
                 }
             }
@@ -232,11 +242,17 @@ impl<K: KeyRows> Reducer<'_, K> {
 #[derive(Default)]
 pub(super) struct Joint {
     pieces: Vec<Piece>,
-    /// The place of the last of them.
+    /// The places of the first and the last of them.
+    first: u64,
     sequence: u64,
 }
 
 impl Joint {
+    /// The task of the first part of a block that waits for more.
+    pub(super) fn pending(&self) -> Option<u64> {
+        (!self.pieces.is_empty()).then(|| task_of(self.first))
+    }
+
     pub(super) fn push<K>(&mut self, slot: Slot<K>, mut out: impl FnMut(Slot<K>)) {
         match slot {
             Slot::Mapped(..) => {
@@ -246,6 +262,9 @@ impl Joint {
             Slot::Part(cut, pieces, sequence) => {
                 if matches!(cut, Cut::Tail | Cut::Whole) {
                     self.flush(&mut out);
+                }
+                if self.pieces.is_empty() {
+                    self.first = sequence;
                 }
                 self.pieces.extend(pieces);
                 self.sequence = sequence;

@@ -1,6 +1,7 @@
 //! The rows of a query: an iterator of record batches that does the work as it is asked.
 
 use super::Query;
+use super::checkpoint::Saver;
 use super::exec::{Context, Run, begin};
 use super::open::{Opened, open};
 use super::order::Order;
@@ -18,18 +19,24 @@ use arrow_cast::cast;
 use arrow_schema::SchemaRef;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The result of a query, in the order of windows and, inside a window, of the keys' hashes.
 pub struct Rows {
     plan: Arc<Plan>,
     order: Option<Order>,
-    rows_out: u64,
+    /// Rows handed out.
+    rows_out: Arc<AtomicU64>,
+    /// Blocks are taken one after the other: where the output stands is part of the state.
+    in_turn: bool,
+    sealed: bool,
     pool: Arc<rayon::ThreadPool>,
     live: bool,
     run: Box<dyn Run>,
     /// Nothing more will come.
     done: bool,
+    /// Nothing was left to do.
+    finished: bool,
     budget: Budget,
     progress: Arc<Progress>,
     notes: Vec<String>,
@@ -37,23 +44,29 @@ pub struct Rows {
 }
 
 impl Rows {
-    pub(crate) fn open(query: Query) -> Result<Rows> {
+    pub(crate) fn open(mut query: Query) -> Result<Rows> {
+        if query.aggregates.is_empty() {
+            query.aggregates.push(super::count());
+        }
+        let saver = query.checkpoint.take().map(|checkpoint| Saver::open(checkpoint, &query)).transpose()?;
         let Query {
             input,
             keys,
             window,
             session,
-            mut aggregates,
+            aggregates,
             filter,
             having,
             top,
             sort,
-            options,
+            mut options,
             bad_sink,
             late_sink,
+            checkpoint: _,
         } = query;
-        if aggregates.is_empty() {
-            aggregates.push(super::count());
+        if let Some(saver) = &saver {
+            options.lengths = Arc::new(saver.lengths());
+            options.task_bytes = Some(saver.task_bytes());
         }
         if window.is_some() && session.is_some() {
             return Err(Error::usage("a query has windows or sessions; leave one of them out"));
@@ -72,8 +85,13 @@ impl Rows {
             fields: None,
             carry: super::Carry::Nothing,
         };
-        let Opened { mut plan, reader, inputs, notes } =
+        let Opened { mut plan, reader, inputs, mut notes } =
             open(input, &request, &options, bad_sink.is_some(), &progress)?;
+        notes.extend(saver.iter().flat_map(Saver::notes));
+        let sealed = saver.as_ref().is_some_and(Saver::is_sealed);
+        let in_turn = saver.is_some() && lateness.is_some();
+        let rows_out = saver.as_ref().map(Saver::rows_out).unwrap_or_default();
+        let finished = saver.as_ref().is_some_and(Saver::is_finished);
         let pool = pool(options.threads)?;
         let budget = options.memory.map_or_else(Budget::unlimited, Budget::new);
         let context = Context {
@@ -98,13 +116,16 @@ impl Rows {
         let first = plan.schema.fields().len() - plan.outputs.len() - plan.keys.len();
         let order = Order::new(&plan.schema, first..first + plan.keys.len(), top.as_ref(), sort)?;
         Ok(Rows {
-            run: begin(plan.clone(), reader, context)?,
+            run: pool.install(|| begin(plan.clone(), reader, context, saver))?,
             plan,
             order,
-            rows_out: 0,
+            rows_out,
+            in_turn,
+            sealed,
             pool: Arc::new(pool),
+            done: finished || sealed,
+            finished,
             live: options.live.is_some(),
-            done: false,
             budget,
             progress,
             notes,
@@ -120,7 +141,7 @@ impl Rows {
     /// Statistics so far; complete after the last row.
     pub fn statistics(&self) -> Statistics {
         let mut statistics = self.run.statistics();
-        statistics.rows_out = self.rows_out;
+        statistics.rows_out = self.rows_out.load(Ordering::Relaxed);
         statistics.peak_memory_bytes = self.budget.peak() as u64;
         statistics
     }
@@ -128,6 +149,41 @@ impl Rows {
     /// The first few bad records; complete once rows come.
     pub fn bad_records(&self) -> &[BadPlace] {
         self.run.bad()
+    }
+
+    /// Whether the [checkpoint](Query::checkpoint) says that the run was complete before: then no rows come.
+    pub fn is_finished(&self) -> bool {
+        self.finished
+    }
+
+    /// Whether the [checkpoint](Query::checkpoint) says that the run was [sealed](Self::seal): no rows come, and the output is
+    /// complete but for its name.
+    pub fn is_sealed(&self) -> bool {
+        self.sealed
+    }
+
+    /// Takes note in the [checkpoint](Query::checkpoint), if there is one, that all rows were written, before an output that
+    /// is a [side](super::Checkpoint::side) of it gets its final name.
+    ///
+    /// # Errors
+    /// Those of the disk; rows that were not asked for.
+    pub fn seal(&mut self) -> Result<()> {
+        if !self.done {
+            return Err(Error::usage("a run is sealed when all of its rows have been taken"));
+        }
+        if self.sealed || self.finished { Ok(()) } else { self.run.seal() }
+    }
+
+    /// Takes note in the [checkpoint](Query::checkpoint), if there is one, that all rows are where they should be. Its state
+    /// is removed, and the same query finds that it [is finished](Self::is_finished).
+    ///
+    /// # Errors
+    /// Those of the disk; rows that were not asked for.
+    pub fn complete(&mut self) -> Result<()> {
+        if !self.done {
+            return Err(Error::usage("a run is complete when all of its rows have been taken"));
+        }
+        if self.finished { Ok(()) } else { self.run.complete() }
     }
 
     /// What was found out about the input and should be told to a person: the format chosen, fields that may be missing.
@@ -166,7 +222,7 @@ impl Rows {
     /// Those of the run, and those of `take`.
     pub fn for_each_block(&mut self, mut take: impl FnMut(Vec<RecordBatch>) -> Result<bool> + Send) -> Result<()> {
         let pool = self.pool.clone();
-        if self.live {
+        if self.live || self.in_turn {
             // What has closed must be taken before anything is waited for, so the two do not overlap.
             return pool.install(|| {
                 while let Some(block) = self.next_block()? {
@@ -194,7 +250,8 @@ impl Rows {
             None => run.next_block(),
         });
         if let Ok(Some(batches)) = &block {
-            self.rows_out += batches.iter().map(|b| b.num_rows() as u64).sum::<u64>();
+            let rows = batches.iter().map(|b| b.num_rows() as u64).sum();
+            self.rows_out.fetch_add(rows, Ordering::Relaxed);
         }
         let (windows, handed_out) = self.run.windows();
         self.progress.windows_total.store(windows, Ordering::Relaxed);

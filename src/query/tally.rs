@@ -16,8 +16,8 @@ pub(super) struct Tally {
     pub(super) statistics: Statistics,
     pub(super) bad: Vec<BadPlace>,
     /// Lines of each input so far.
-    next_line: Vec<u64>,
-    greatest: Option<i64>,
+    pub(super) next_line: Vec<u64>,
+    pub(super) greatest: Option<i64>,
 }
 
 impl Tally {

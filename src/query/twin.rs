@@ -22,7 +22,7 @@ pub(super) struct Record {
     float: Option<f64>,
 }
 
-fn schema() -> SchemaRef {
+pub(super) fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new("ts", DataType::Timestamp(TimeUnit::Microsecond, None), false),
         Field::new("key", DataType::Int64, true),
@@ -32,7 +32,7 @@ fn schema() -> SchemaRef {
     ]))
 }
 
-fn batch(records: &[Record]) -> RecordBatch {
+pub(super) fn batch(records: &[Record]) -> RecordBatch {
     let columns: Vec<ArrayRef> = vec![
         Arc::new(records.iter().map(|r| Some(r.ts)).collect::<TimestampMicrosecondArray>()),
         Arc::new(records.iter().map(|r| r.key).collect::<Int64Array>()),

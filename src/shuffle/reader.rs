@@ -62,8 +62,9 @@ impl Reader {
         let mut sources = Vec::new();
         for (worker, written) in self.written.iter().enumerate() {
             let blocks = self.blocks[partition as usize].iter().filter(|(of, _)| *of == worker as u32);
-            for (segment, entry) in blocks.filter_map(|(worker, i)| self.entry(*worker, *i)) {
-                sources.push((entry.label.first, Source::Block(segment, *entry)));
+            let entries = blocks.filter_map(|(worker, i)| self.entry(*worker, *i));
+            for (segment, entry) in entries.filter(|(_, entry)| entry.label.first <= written.upto) {
+                sources.push((entry.label.first, Source::Block(segment, *entry, written.upto)));
             }
             for batch in written.held.iter().filter(|b| !b.range(partition).is_empty()) {
                 sources.push((batch.sequence, Source::Held(batch)));
@@ -81,7 +82,7 @@ impl Reader {
 }
 
 enum Source<'a> {
-    Block(&'a Segment, Entry),
+    Block(&'a Segment, Entry, u64),
     Open(Open),
     Held(&'a Batch),
     Done,
@@ -93,10 +94,12 @@ struct Open {
     /// The next of its runs, and the row that it begins with.
     next: usize,
     row: usize,
+    /// Runs of greater numbers are left out.
+    upto: u64,
 }
 
 impl Open {
-    fn new(segment: &Segment, entry: &Entry) -> Result<Open> {
+    fn new(segment: &Segment, entry: &Entry, upto: u64) -> Result<Open> {
         let block = segment.read(entry)?;
         let foreign = |what| Error::new(ErrorKind::Io, what).in_file(segment.path()).at_offset(entry.offset);
         let [first, second, rest @ ..] = &block.columns[..] else {
@@ -110,7 +113,7 @@ impl Open {
         if sequences.is_empty() || sequences.len() != counts.len() || several || !sequences.is_sorted() {
             return Err(foreign("the block's rows are not those of its batches"));
         }
-        Ok(Open { block: Arc::new(block), next: 0, row: 0 })
+        Ok(Open { block: Arc::new(block), next: 0, row: 0, upto })
     }
 
     fn runs(&self) -> (&[u64], &[u32]) {
@@ -124,7 +127,7 @@ impl Open {
     fn take(&mut self) -> (Chunk<'static>, Option<u64>) {
         let (sequences, counts) = self.runs();
         let (sequence, count, single) = (sequences[self.next], counts[self.next] as usize, sequences.len() == 1);
-        let after = sequences.get(self.next + 1).copied();
+        let after = sequences.get(self.next + 1).copied().filter(|after| *after <= self.upto);
         let rows = (!single).then(|| self.row..self.row + count);
         self.next += 1;
         self.row += count;
@@ -143,8 +146,8 @@ pub struct Partition<'a> {
 
 impl<'a> Partition<'a> {
     fn take(&mut self, at: usize) -> Result<Chunk<'a>> {
-        if let Source::Block(segment, entry) = &self.sources[at] {
-            self.sources[at] = Source::Open(Open::new(segment, entry)?);
+        if let Source::Block(segment, entry, upto) = &self.sources[at] {
+            self.sources[at] = Source::Open(Open::new(segment, entry, *upto)?);
         }
         match std::mem::replace(&mut self.sources[at], Source::Done) {
             Source::Open(mut open) => {

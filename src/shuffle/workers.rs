@@ -26,12 +26,18 @@ impl Writers {
         self.0.iter().map(|writer| writer.lock().unwrap_or_else(PoisonError::into_inner).spilled()).sum()
     }
 
-    /// Ends the writing. What is still held is written before, or stays in memory. Call it on the pool.
+    /// The writers with all that was pushed so far, those of them that were pushed to; empty ones go on in their place.
+    pub fn roll(&self) -> Vec<Writer> {
+        self.0.iter().filter_map(|writer| writer.lock().unwrap_or_else(PoisonError::into_inner).roll()).collect()
+    }
+
+    /// Ends the writing. What is still held is written before, or stays in memory; what was `kept` before is read, too. Call
+    /// it on the pool.
     ///
     /// # Errors
     /// The disk's, with file and offset.
-    pub fn finish(self, stays: bool) -> Result<Reader> {
-        let written: Vec<Written> = self
+    pub fn finish(self, stays: bool, kept: Vec<Written>) -> Result<Reader> {
+        let mut written: Vec<Written> = self
             .0
             .into_par_iter()
             .map(|writer| {
@@ -42,6 +48,7 @@ impl Writers {
                 writer.finish()
             })
             .collect::<Result<_>>()?;
+        written.extend(kept);
         Ok(Reader::new(written))
     }
 }

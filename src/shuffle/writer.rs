@@ -195,6 +195,27 @@ impl Writer {
         Ok(appended)
     }
 
+    /// The writer with all that was pushed, if anything was; an empty one goes on in its place.
+    pub(super) fn roll(&mut self) -> Option<Writer> {
+        if self.held.is_empty() && self.segment.is_none() {
+            return None;
+        }
+        let next = Writer::new(&self.options);
+        Some(std::mem::replace(self, next))
+    }
+
+    /// Ends the writing with a file that outlives the run, into which everything held goes, too; its name does once the
+    /// folder that it is moved to is synced.
+    ///
+    /// # Errors
+    /// The disk's, with file and offset; [`ErrorKind::Memory`] if there is nowhere to spill.
+    pub fn keep(mut self) -> Result<Option<Segment>> {
+        if !self.held.is_empty() {
+            self.spill()?;
+        }
+        self.segment.take().map(SegmentWriter::keep).transpose()
+    }
+
     /// Bytes held in memory, which [`spill`](Self::spill) would give back.
     pub fn held(&self) -> usize {
         self.bytes
@@ -213,7 +234,8 @@ impl Writer {
         let spilled = self.spilled();
         let segment = self.segment.map(SegmentWriter::seal).transpose()?;
         let partitions = self.options.partitions;
-        Ok(Written { partitions, held: self.held, segment, spilled, _lease: self.lease, _dir: self.options.dir })
+        let (held, _lease, _dir) = (self.held, Some(self.lease), self.options.dir);
+        Ok(Written { partitions, held, segment, spilled, upto: u64::MAX, _lease, _dir })
     }
 
     /// Leases `bytes` for rows, and what the file's buffers and index take.
@@ -244,7 +266,17 @@ pub struct Written {
     pub(super) held: Vec<Batch>,
     pub(super) segment: Option<Segment>,
     pub(super) spilled: u64,
-    _lease: Lease,
+    /// What has a greater sequence number is not read.
+    pub(super) upto: u64,
+    _lease: Option<Lease>,
     /// The folder lives as long as its files are read.
     _dir: Option<SpillDir>,
+}
+
+impl Written {
+    /// A file that was [kept](Writer::keep), of which what was pushed under numbers up to `upto` is read.
+    pub fn kept(segment: Segment, partitions: u32, upto: u64) -> Written {
+        let spilled = segment.bytes();
+        Written { partitions, held: Vec::new(), segment: Some(segment), spilled, upto, _lease: None, _dir: None }
+    }
 }

@@ -5,7 +5,7 @@
 
 use crate::{Error, Result};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// Attempts at a temporary name nobody has, before giving up.
@@ -36,6 +36,8 @@ enum Out {
 struct Rename {
     from: PathBuf,
     to: PathBuf,
+    /// It outlives this process, for another one to go on with.
+    stays: bool,
 }
 
 impl Destination {
@@ -63,6 +65,41 @@ impl Destination {
         let file = OpenOptions::new().write(true).create(true).truncate(true).open(path);
         let file = file.map_err(|e| cannot("create", path).because(e))?;
         Ok(Destination { out: Out::File(file), name: path.to_path_buf(), rename: None, is_stdout: false })
+    }
+
+    /// Opens `path` to go on behind the first `len` bytes of what a process before this one has written, under a temporary
+    /// name that stays. A device is written to directly.
+    pub(super) fn open_at(path: &Path, len: u64) -> Result<Self> {
+        if fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
+            return Self::open(Some(path));
+        }
+        let Some((from, to)) = unfinished(path) else {
+            return Err(Error::output(format!("the output {} names no file", path.display())));
+        };
+        let failed = |e| cannot("open", path).because(e);
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&from).map_err(failed)?;
+        let found = file.metadata().map_err(failed)?.len();
+        if found < len {
+            return Err(Error::output(format!(
+                "the output {} was written up to byte {len}, and of that {} holds {found} bytes only; remove the checkpoint to \
+                 begin anew",
+                path.display(),
+                from.display(),
+            )));
+        }
+        file.set_len(len).and_then(|()| (&file).seek(SeekFrom::Start(len))).map_err(failed)?;
+        let rename = Some(Rename { from, to, stays: true });
+        Ok(Destination { out: Out::File(file), name: path.to_path_buf(), rename, is_stdout: false })
+    }
+
+    /// The file, of an output that can be gone on with.
+    pub(super) fn file(&self) -> Result<Option<File>> {
+        match (&self.out, &self.rename) {
+            (Out::File(file), Some(rename)) if rename.stays => {
+                file.try_clone().map(Some).map_err(|e| cannot("open", &self.name).because(e))
+            }
+            _ => Ok(None),
+        }
     }
 
     fn stdout() -> Result<Self> {
@@ -119,7 +156,7 @@ impl Destination {
                         // As good as it goes: not every file system has them.
                         let _ = file.set_permissions(permissions);
                     }
-                    let rename = Some(Rename { from, to });
+                    let rename = Some(Rename { from, to, stays: false });
                     let (out, name) = (Out::File(file), path.to_path_buf());
                     return Ok(Destination { out, name, rename, is_stdout: false });
                 }
@@ -164,8 +201,11 @@ impl Destination {
     /// Gives the output its final name.
     pub(super) fn commit(mut self) -> Result<()> {
         if let Some(rename) = &self.rename {
-            fs::rename(&rename.from, &rename.to)
-                .map_err(|e| cannot("give its final name to", &self.name).because(e))?;
+            let failed = |e| cannot("give its final name to", &self.name).because(e);
+            if let (true, Out::File(file)) = (rename.stays, &self.out) {
+                file.sync_all().map_err(failed)?;
+            }
+            fs::rename(&rename.from, &rename.to).map_err(failed)?;
         }
         self.rename = None;
         Ok(())
@@ -181,9 +221,18 @@ impl Destination {
     }
 }
 
+/// The name of an output that can be gone on with until it is complete, and then.
+pub(super) fn unfinished(path: &Path) -> Option<(PathBuf, PathBuf)> {
+    let to = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    let mut temporary = std::ffi::OsString::from(".");
+    temporary.push(to.file_name()?);
+    temporary.push(".windrow-checkpoint.tmp");
+    Some((to.with_file_name(temporary), to))
+}
+
 impl Drop for Destination {
     fn drop(&mut self) {
-        if let Some(rename) = &self.rename {
+        if let Some(rename) = self.rename.as_ref().filter(|rename| !rename.stays) {
             let _ = fs::remove_file(&rename.from);
         }
     }

@@ -6,11 +6,12 @@
 
 use super::cells::{Cells, Row, Values, supported};
 use super::writer::{BUFFER, InOrder, Writer};
-use super::{Sink, SinkSummary};
+use super::{Position, Sink, SinkSummary};
 use crate::Result;
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::SchemaRef;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How a row becomes a line.
@@ -45,7 +46,30 @@ impl<L: Lines> LineSink<L> {
     }
 }
 
+impl<L: Lines> LineSink<L> {
+    /// Opens `path` to go on `at` a position, or to begin so that it can be gone on with.
+    pub(super) fn open_at(path: &Path, schema: &SchemaRef, at: Option<&[u8]>) -> Result<Self> {
+        let number =
+            |bytes: &[u8], n: usize| bytes.get(n..).and_then(|b| b.first_chunk()).copied().map(u64::from_le_bytes);
+        let found = at.and_then(|at| Some((number(at, 0)?, number(at, 8)?)));
+        let writer = Writer::open_at(path, found.map_or(0, |(_, bytes)| bytes))?;
+        let mut head = Row::default();
+        let lines = L::new(schema, &mut head);
+        if found.is_none() {
+            writer.send(head.into_bytes());
+        }
+        Ok(LineSink { lines, writer, rows: found.map_or(0, |(rows, _)| rows) })
+    }
+}
+
 impl<L: Lines> Sink for LineSink<L> {
+    fn position(&mut self) -> Result<Option<Position>> {
+        self.writer.flush()?;
+        let Some(file) = self.writer.file()? else { return Ok(None) };
+        let bytes = [self.rows, self.writer.bytes()].map(u64::to_le_bytes).concat();
+        Ok(Some(Position { bytes, file: Some(file) }))
+    }
+
     fn write(&mut self, batches: Vec<RecordBatch>) -> Result<()> {
         self.writer.check()?;
         if self.writer.closed() {

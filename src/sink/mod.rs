@@ -42,6 +42,7 @@ use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use lines::LineSink;
 use std::fmt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use writer::Writer;
@@ -72,6 +73,15 @@ pub trait Sink: Send {
         0
     }
 
+    /// Hands everything taken so far to the system and says where the output stands, for [`open_at`]; `None` if this output
+    /// cannot be gone on with.
+    ///
+    /// # Errors
+    /// As [`Sink::write`].
+    fn position(&mut self) -> Result<Option<Position>> {
+        Ok(None)
+    }
+
     /// Whether nobody reads the output any more (a closed pipe): the caller may stop early.
     fn closed(&self) -> bool {
         false
@@ -82,6 +92,15 @@ pub trait Sink: Send {
     /// # Errors
     /// [`crate::ErrorKind::Output`]; the target then is as it was before.
     fn finish(self: Box<Self>) -> Result<SinkSummary>;
+}
+
+/// Where an output stands.
+#[derive(Debug)]
+pub struct Position {
+    /// For [`open_at`].
+    pub bytes: Vec<u8>,
+    /// The file, to wait until what it holds outlives a crash.
+    pub file: Option<File>,
 }
 
 /// What a finished sink wrote.
@@ -207,6 +226,27 @@ impl Target {
         let format = OutputFormat::from_path(&path)?;
         Ok(Target { path: Some(path), format })
     }
+}
+
+/// Opens `target` as [`open`] does, so that it can be gone on with if this process dies: a CSV or NDJSON file is written under
+/// the name `.NAME.windrow-checkpoint.tmp`, which stays until [`Sink::finish`], and goes on `at` a [position](Sink::position),
+/// which cuts it back. Other outputs begin anew.
+///
+/// # Errors
+/// As [`open`], and if the file is shorter than that.
+pub fn open_at(target: &Target, schema: &SchemaRef, at: Option<&[u8]>) -> Result<Box<dyn Sink>> {
+    let path = target.path.as_deref();
+    Ok(match (target.format, path) {
+        (OutputFormat::Csv, Some(path)) => Box::new(LineSink::<csv::Csv>::open_at(path, schema, at)?),
+        (OutputFormat::Ndjson, Some(path)) => Box::new(LineSink::<ndjson::Ndjson>::open_at(path, schema, at)?),
+        (OutputFormat::Null, _) => Box::new(null::NullSink::at(schema, at)),
+        _ => open(target, schema)?,
+    })
+}
+
+/// The name that a file is written under by [`open_at`] until it is finished.
+pub fn unfinished(path: impl AsRef<Path>) -> Option<PathBuf> {
+    destination::unfinished(path.as_ref()).map(|(from, _)| from)
 }
 
 /// Opens `target` for rows of `schema`; fails now, not after the first window, if it cannot be written.

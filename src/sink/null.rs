@@ -21,7 +21,7 @@
 //! of 64-bit values 14 GB/s, rows with a text of 30 bytes among six columns 4.6 GB/s.
 
 use super::cells::{Cells, Values, supported};
-use super::{Sink, SinkSummary};
+use super::{Position, Sink, SinkSummary};
 use crate::Result;
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::SchemaRef;
@@ -72,6 +72,20 @@ impl NullSink {
         NullSink { columns: vec![Sums::default(); schema.fields().len()], rows: 0, bytes: 0 }
     }
 
+    /// With the sums of what came before.
+    pub(super) fn at(schema: &SchemaRef, at: Option<&[u8]>) -> Self {
+        let mut sink = Self::new(schema);
+        let words: Vec<u64> =
+            at.unwrap_or_default().as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
+        if let [rows, bytes, sums @ ..] = &words[..] {
+            (sink.rows, sink.bytes) = (*rows, *bytes);
+            for (column, sums) in sink.columns.iter_mut().zip(sums.chunks_exact(2)) {
+                *column = Sums { plain: sums[0], weighted: sums[1] };
+            }
+        }
+        sink
+    }
+
     fn checksum(&self) -> u64 {
         let start = self.columns.len() as u64;
         let sum = self.columns.iter().fold(start, |sum, column| mix(mix(sum ^ column.plain) ^ column.weighted));
@@ -80,6 +94,12 @@ impl NullSink {
 }
 
 impl Sink for NullSink {
+    fn position(&mut self) -> Result<Option<Position>> {
+        let sums = self.columns.iter().flat_map(|column| [column.plain, column.weighted]);
+        let bytes = [self.rows, self.bytes].into_iter().chain(sums).flat_map(u64::to_le_bytes).collect();
+        Ok(Some(Position { bytes, file: None }))
+    }
+
     fn write(&mut self, batches: Vec<RecordBatch>) -> Result<()> {
         let mut tasks: Vec<(usize, ArrayRef, u64)> = Vec::new();
         let mut first_row = self.rows;

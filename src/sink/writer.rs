@@ -10,6 +10,7 @@
 use super::destination::Destination;
 use crate::{Error, Result};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -41,6 +42,8 @@ pub(super) struct Writer {
     thread: Option<JoinHandle<Destination>>,
     name: PathBuf,
     is_stdout: bool,
+    /// The file, of an output that can be gone on with.
+    file: Option<File>,
 }
 
 enum Message {
@@ -61,18 +64,25 @@ struct State {
 impl Writer {
     /// Opens `path` (or standard output) and starts its thread.
     pub(super) fn open(path: Option<&Path>) -> Result<Self> {
-        Self::to(Destination::open(path)?)
+        Self::start(Destination::open(path)?, 0, None)
     }
 
     /// Opens `path` (or standard output) for an output that is read while it grows.
     pub(super) fn open_live(path: Option<&Path>) -> Result<Self> {
-        Self::to(Destination::open_live(path)?)
+        Self::start(Destination::open_live(path)?, 0, None)
     }
 
-    fn to(mut destination: Destination) -> Result<Self> {
+    /// Opens `path` to go on behind its first `len` bytes, which a process before this one may have written.
+    pub(super) fn open_at(path: &Path, len: u64) -> Result<Self> {
+        let destination = Destination::open_at(path, len)?;
+        let file = destination.file()?;
+        Self::start(destination, len, file)
+    }
+
+    fn start(mut destination: Destination, len: u64, file: Option<File>) -> Result<Self> {
         let is_stdout = destination.is_stdout();
         let name = destination.name().to_path_buf();
-        let state = Arc::new(State::default());
+        let state = Arc::new(State { bytes: AtomicU64::new(len), ..State::default() });
         let (sender, receiver) = bounded(QUEUE);
         let (give_back, returned) = unbounded();
         let shared = Arc::clone(&state);
@@ -95,7 +105,7 @@ impl Writer {
                 destination
             })
             .map_err(|e| Error::output("cannot start the thread that writes the output").because(e))?;
-        Ok(Writer { sender: Some(sender), returned, state, thread: Some(thread), name, is_stdout })
+        Ok(Writer { sender: Some(sender), returned, state, thread: Some(thread), name, is_stdout, file })
     }
 
     /// A buffer to fill and send: one that was written before, with what it held, or a new one.
@@ -121,6 +131,12 @@ impl Writer {
             let _ = wait.recv();
         }
         self.check()
+    }
+
+    /// The file, of an output that can be gone on with.
+    pub(super) fn file(&self) -> Result<Option<File>> {
+        let file = self.file.as_ref().map(File::try_clone).transpose();
+        file.map_err(|e| Error::output(format!("cannot open the output {} again", self.name.display())).because(e))
     }
 
     /// The error of an earlier write, if there was one.

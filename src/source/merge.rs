@@ -6,9 +6,10 @@
 //!
 //! Cost: a look at the first records of each block, at most 64 KiB of its 4 MiB.
 
-use super::{Cut, Reader, Report, Task};
+use super::{Cut, Reader, Report, Seen, Task};
 use crate::Result;
 use crate::query::map::Piece;
+use std::sync::Arc;
 
 /// See the module.
 pub(crate) struct Merged {
@@ -28,6 +29,8 @@ enum State {
     Waiting,
     /// The next task.
     Next(Box<dyn Task>),
+    /// There is none, which was not said yet.
+    Over,
     Ended,
 }
 
@@ -51,15 +54,15 @@ impl Merged {
 }
 
 impl One {
-    /// Looks at what comes next. Returns false at the end.
-    fn look(&mut self) -> Result<bool> {
+    /// Looks at what comes next.
+    fn look(&mut self) -> Result<()> {
         let Some(task) = self.reader.tasks(1)?.pop() else {
-            self.state = State::Ended;
-            return Ok(false);
+            self.state = State::Over;
+            return Ok(());
         };
         self.place = self.place.max(task.first_time()?);
         self.state = State::Next(task);
-        Ok(true)
+        Ok(())
     }
 }
 
@@ -68,22 +71,30 @@ impl Reader for Merged {
         let mut tasks: Vec<Box<dyn Task>> = Vec::new();
         while tasks.len() < most {
             let open = self.inputs.iter_mut().enumerate().filter(|(_, one)| !matches!(one.state, State::Ended));
-            let Some((number, one)) = open.min_by_key(|(_, one)| one.place) else { break };
-            if !matches!(one.state, State::Waiting) || one.look()? {
-                if let State::Next(task) = std::mem::replace(&mut one.state, State::Ended) {
-                    tasks.push(task);
-                }
-                if one.look()? {
-                    continue;
-                }
+            // The end of an input comes right behind its last task, also where a round ends between the two.
+            let next = open.min_by_key(|(_, one)| (!matches!(one.state, State::Over), one.place));
+            let Some((number, one)) = next else { break };
+            if matches!(one.state, State::Waiting) {
+                one.look()?;
             }
-            tasks.push(Box::new(End(number)));
+            match std::mem::replace(&mut one.state, State::Ended) {
+                State::Next(task) => {
+                    tasks.push(task);
+                    one.look()?;
+                }
+                _ => tasks.push(Box::new(End(number))),
+            }
         }
         Ok(tasks)
     }
 
     fn round(&self, _threads: usize) -> usize {
         self.round
+    }
+
+    fn seen(&self) -> Arc<Seen> {
+        // All of them share one.
+        self.inputs.first().map(|one| one.reader.seen()).unwrap_or_default()
     }
 
     fn finish(&mut self) -> Result<()> {

@@ -111,6 +111,23 @@ pub(crate) trait Reader: Send {
         Ok(None)
     }
 
+    /// Leaves the next `tasks` tasks out, which a run before this one has done.
+    fn skip(&mut self, mut tasks: u64) -> Result<()> {
+        while tasks > 0 {
+            let skipped = self.tasks(tasks.min(64) as usize)?.len() as u64;
+            if skipped == 0 {
+                return Err(crate::Error::input("the input has fewer records than when the checkpoint was made"));
+            }
+            tasks -= skipped;
+        }
+        Ok(())
+    }
+
+    /// What the records have had so far.
+    fn seen(&self) -> Arc<Seen> {
+        Arc::default()
+    }
+
     /// About how many bytes of memory a task takes once it is decoded.
     fn task_bytes(&self) -> usize {
         2 * BLOCK_BYTES as usize
@@ -119,6 +136,55 @@ pub(crate) trait Reader: Send {
     /// Called once after the last task: what only the whole input can tell.
     fn finish(&mut self) -> Result<()> {
         Ok(())
+    }
+}
+
+/// What the records have had so far, for fields that perhaps none has.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    /// Whether there was a good record.
+    pub(crate) any: AtomicBool,
+    /// For each column whether it had a value, or need not have one.
+    pub(crate) columns: Vec<AtomicBool>,
+    /// The columns that must have a value, by their names.
+    must: Vec<Option<String>>,
+}
+
+impl Seen {
+    /// Nothing yet; `must` names, at their columns, the fields that must occur in some record.
+    pub(crate) fn new(must: Vec<Option<String>>) -> Seen {
+        let columns = must.iter().map(|name| AtomicBool::new(name.is_none())).collect();
+        Seen { any: AtomicBool::new(false), columns, must }
+    }
+
+    /// Judges the whole input.
+    ///
+    /// # Errors
+    /// A field that no record had.
+    pub(crate) fn check(&self) -> Result<()> {
+        for (name, seen) in self.must.iter().zip(&self.columns) {
+            if let Some(name) = name
+                && self.any.load(Ordering::Relaxed)
+                && !seen.load(Ordering::Relaxed)
+            {
+                return Err(crate::Error::usage(format!("no record of the input has a field {name:?}")));
+            }
+        }
+        Ok(())
+    }
+
+    fn all(&self) -> impl Iterator<Item = &AtomicBool> {
+        std::iter::once(&self.any).chain(&self.columns)
+    }
+
+    /// As plain values.
+    pub(crate) fn save(&self) -> Vec<bool> {
+        self.all().map(|seen| seen.load(Ordering::Relaxed)).collect()
+    }
+
+    /// Adds what was [saved](Self::save).
+    pub(crate) fn add(&self, saved: &[bool]) {
+        self.all().zip(saved).filter(|(_, had)| **had).for_each(|(seen, _)| seen.store(true, Ordering::Relaxed));
     }
 }
 
@@ -171,4 +237,6 @@ pub(crate) struct ReadOptions {
     /// Tasks that would take more memory than this are cut, where that is possible.
     pub(crate) task_bytes: usize,
     pub(crate) progress: Arc<Progress>,
+    /// How far files are read that may have grown since the run began.
+    pub(crate) lengths: Arc<Vec<(PathBuf, u64)>>,
 }

@@ -3,7 +3,7 @@
 use super::cut::{Pool, StreamCutter, read_block};
 use super::files::{InputFile, Magic};
 use super::quoted::{Quoted, QuotedBlock, read_quoted};
-use super::{BLOCK_BYTES, Cut, Progress, ReadOptions, Reader, Report, Task};
+use super::{BLOCK_BYTES, Cut, Progress, ReadOptions, Reader, Report, Seen, Task};
 use crate::format::csv::Walker;
 use crate::format::{Decoder, TextBlock};
 use crate::query::map::{Piece, Text};
@@ -13,45 +13,10 @@ use crossbeam_channel::{Receiver, bounded};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Blocks that a stream's reader may be ahead.
 const AHEAD: usize = 4;
-
-/// What the records have had so far, for fields that perhaps none has.
-#[derive(Debug)]
-pub(super) struct Seen {
-    /// Whether there was a good record.
-    any: AtomicBool,
-    /// For each column whether it had a value, or need not have one.
-    columns: Vec<AtomicBool>,
-    /// The columns that must have a value, by their names.
-    must: Vec<Option<String>>,
-}
-
-impl Seen {
-    /// Nothing yet; `must` names, at their columns, the fields that must occur in some record.
-    pub(super) fn new(must: Vec<Option<String>>) -> Seen {
-        let columns = must.iter().map(|name| AtomicBool::new(name.is_none())).collect();
-        Seen { any: AtomicBool::new(false), columns, must }
-    }
-
-    /// Judges the whole input.
-    ///
-    /// # Errors
-    /// A field that no record had.
-    pub(super) fn check(&self) -> Result<()> {
-        for (name, seen) in self.must.iter().zip(&self.columns) {
-            if let Some(name) = name
-                && self.any.load(Ordering::Relaxed)
-                && !seen.load(Ordering::Relaxed)
-            {
-                return Err(Error::usage(format!("no record of the input has a field {name:?}")));
-            }
-        }
-        Ok(())
-    }
-}
 
 /// What is looked at to learn when a block begins, bytes.
 pub(super) const LOOK: usize = 64 << 10;
@@ -179,6 +144,41 @@ impl Reader for TextReader {
         Ok(tasks)
     }
 
+    fn skip(&mut self, mut tasks: u64) -> Result<()> {
+        while tasks > 0 {
+            if self.current.is_none() && !self.open_next()? {
+                return Err(Error::input("the input has fewer records than when the checkpoint was made"));
+            }
+            let skipped = match &mut self.current {
+                // Its blocks are where they are.
+                Some(Current::File { len, next, .. }) if *next * BLOCK_BYTES < *len => {
+                    let skipped = tasks.min(len.div_ceil(BLOCK_BYTES) - *next);
+                    *next += skipped;
+                    let bytes = (*next * BLOCK_BYTES).min(*len) - (*next - skipped) * BLOCK_BYTES;
+                    self.options.progress.bytes_done.fetch_add(bytes, Ordering::Relaxed);
+                    skipped
+                }
+                Some(Current::File { .. }) => {
+                    self.current = None;
+                    0
+                }
+                _ => {
+                    let skipped = self.tasks(1)?.len() as u64;
+                    if skipped == 0 {
+                        return Err(Error::input("the input has fewer records than when the checkpoint was made"));
+                    }
+                    skipped
+                }
+            };
+            tasks -= skipped;
+        }
+        Ok(())
+    }
+
+    fn seen(&self) -> Arc<Seen> {
+        self.seen.clone()
+    }
+
     fn split(&mut self) -> Vec<Box<dyn Reader>> {
         if self.inputs.len() < 2 {
             return Vec::new();
@@ -247,6 +247,8 @@ impl TextInput {
             );
         }
         if let (Some(len), Magic::Plain) = (file.len, file.magic) {
+            let upto = options.lengths.iter().find(|(path, _)| Some(path) == file.path.as_ref());
+            let len = upto.map_or(len, |(_, upto)| len.min(*upto));
             return Ok(TextInput::File { file: Arc::new(file), len });
         }
         let magic = file.magic;

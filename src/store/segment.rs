@@ -284,6 +284,22 @@ impl Segment {
         &self.path
     }
 
+    /// Bytes of its blocks.
+    pub fn bytes(&self) -> u64 {
+        self.index.entries.last().map_or(0, |last| last.offset + u64::from(last.length))
+    }
+
+    /// Gives the file another name on the disk that it is on.
+    ///
+    /// # Errors
+    /// The disk's, with the file's name.
+    pub fn rename(&mut self, disk: &dyn Disk, to: impl Into<PathBuf>) -> Result<()> {
+        let to = to.into();
+        disk.rename(&self.path, &to).map_err(|e| failed(&self.path, "the file cannot be moved").because(e))?;
+        self.path = to;
+        Ok(())
+    }
+
     /// Reads a block of [`entries`](Self::entries): its bytes are mapped where the disk can do that and that is
     /// worth while, checked, and unpacked.
     ///

@@ -235,6 +235,24 @@ pub struct Replay {
     #[arg(long, value_name = "EXPR", help_heading = "Query")]
     pub having: Option<String>,
 
+    /// Save the state of the run in this folder as it goes on: the same command, given again after the run has died, goes on
+    /// from there and gives the same output
+    #[arg(long, value_name = "DIR", help_heading = "Execution")]
+    pub checkpoint: Option<PathBuf>,
+
+    /// Time from one checkpoint to the next, at least [default: 10s]
+    #[arg(long, value_name = "D", requires = "checkpoint", help_heading = "Execution")]
+    pub checkpoint_every: Option<String>,
+
+    /// Start the run again from its last checkpoint if it fails or is killed, at most N times, a little later each time; not
+    /// if it would fail again: wrong usage, records that the query cannot answer for
+    #[arg(long, value_name = "N", requires = "checkpoint", help_heading = "Execution")]
+    pub supervise: Option<u32>,
+
+    /// Somebody decides by the exit status whether to start the run again.
+    #[arg(long, hide = true)]
+    pub supervised: bool,
+
     /// Fold every record into each of its windows: slow, the reference
     #[arg(long, help_heading = "Execution")]
     pub naive: bool,

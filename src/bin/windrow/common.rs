@@ -1,15 +1,15 @@
 //! What the commands share: the input by its flags, the output, and what is said at the end.
 
 use crate::args::{Common, When};
+use crate::lines::Lines;
 use crate::progress::{Meter, say};
 use crate::stats;
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
-use std::fs::File;
-use std::io::{BufWriter, IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use windrow::memory::default_limit;
 use windrow::metrics::Statistics;
@@ -74,6 +74,11 @@ impl Output<'_> {
         }
     }
 
+    /// Where the rows go.
+    pub fn target(&self) -> Result<&Target> {
+        self.target.as_ref().ok_or_else(|| Error::output("a folder takes no rows"))
+    }
+
     /// Writes what `run` hands to its argument.
     pub fn write(
         &self,
@@ -81,7 +86,7 @@ impl Output<'_> {
         progress: Arc<Progress>,
         run: impl FnOnce(Take<'_>) -> Result<()>,
     ) -> Result<SinkSummary> {
-        let Some(target) = &self.target else { return Err(Error::output("a folder takes no rows")) };
+        let target = self.target()?;
         let mut sink = match self.live {
             Some(roll) => sink::open_live(target, schema, roll)?,
             None => sink::open(target, schema)?,
@@ -211,36 +216,6 @@ fn target(args: &Common, piped: OutputFormat) -> Result<Target> {
         (None, None) => piped,
     };
     Ok(Target { path: named.filter(|p| *p != Path::new("-")).map(Path::to_path_buf), format })
-}
-
-/// A file of records that were left out.
-pub struct Lines {
-    path: PathBuf,
-    writer: Arc<Mutex<BufWriter<File>>>,
-}
-
-impl Lines {
-    /// A new file, empty.
-    pub fn create(path: &Path) -> Result<Lines> {
-        let file = File::create(path).map_err(|e| Error::output("cannot be written").in_file(path).because(e))?;
-        Ok(Lines { path: path.to_path_buf(), writer: Arc::new(Mutex::new(BufWriter::new(file))) })
-    }
-
-    /// Appends a line.
-    pub fn writer(&self) -> impl Fn(&[u8]) -> Result<()> + Send + use<> {
-        let (path, writer) = (self.path.clone(), self.writer.clone());
-        move |bytes| {
-            let mut writer = writer.lock().map_err(|_| Error::output("was abandoned").in_file(&path))?;
-            let written = writer.write_all(bytes).and_then(|()| writer.write_all(b"\n"));
-            written.map_err(|e| Error::output("cannot be written").in_file(&path).because(e))
-        }
-    }
-
-    /// Writes what is left.
-    pub fn finish(&self) -> Result<()> {
-        let mut writer = self.writer.lock().map_err(|_| Error::output("was abandoned").in_file(&self.path))?;
-        writer.flush().map_err(|e| Error::output("cannot be written").in_file(&self.path).because(e))
-    }
 }
 
 /// Says on standard error how many records were bad, and where the first ones stand.

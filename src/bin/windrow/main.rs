@@ -5,11 +5,13 @@
 mod allocator;
 mod args;
 mod common;
+mod lines;
 mod parse;
 mod progress;
 mod replay;
 mod shuffle;
 mod stats;
+mod survive;
 
 use clap::{CommandFactory, Parser};
 use std::io::Write;
@@ -18,6 +20,7 @@ use windrow::ErrorKind;
 
 fn main() -> ExitCode {
     let arguments = args::Arguments::parse();
+    let supervised = matches!(&arguments.command, args::Command::Replay(replay) if replay.supervised);
     let outcome = match arguments.command {
         args::Command::Replay(replay) => replay::run(*replay),
         args::Command::Shuffle(shuffle) => shuffle::run(*shuffle),
@@ -40,7 +43,11 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             progress::say(format_args!("windrow: {error}\n"));
-            ExitCode::from(if error.kind() == ErrorKind::Usage { 2 } else { 1 })
+            ExitCode::from(match error.kind() {
+                ErrorKind::Usage => 2,
+                ErrorKind::Data if supervised => survive::HOPELESS,
+                _ => 1,
+            })
         }
     }
 }

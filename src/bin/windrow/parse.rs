@@ -1,7 +1,8 @@
 //! `windrow parse`: the records of the input as they were parsed.
 
 use crate::args::Parse;
-use crate::common::{Lines, Output, input, report_bad};
+use crate::common::{Output, input, report_bad};
+use crate::lines::Lines;
 use windrow::sink::OutputFormat;
 use windrow::{Error, Result};
 

@@ -1,8 +1,12 @@
 //! `windrow replay`: from flags to a query, from its rows to a sink.
 
 use crate::args::Replay;
-use crate::common::{self, Lines, Output, input, keys, report_bad};
+use crate::common::{self, Output, input, keys, report_bad};
+use crate::lines::Lines;
 use crate::progress::say;
+use crate::survive::{RowsOut, checkpoint, supervise};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use windrow::query::{Agg, Query, Rows, Session, Window};
 use windrow::sink::OutputFormat;
@@ -12,6 +16,9 @@ use windrow::{Error, Result};
 
 /// Runs the command.
 pub fn run(args: Replay) -> Result<()> {
+    if let Some(restarts) = args.supervise {
+        return supervise(restarts);
+    }
     let mut output = Output::new(&args.common, OutputFormat::Csv)?;
     let live = live(&args)?;
     if let Some(live) = &live {
@@ -25,18 +32,36 @@ pub fn run(args: Replay) -> Result<()> {
     if args.late.is_some() && args.lateness.is_none() && live.is_none() {
         return Err(Error::usage("--late needs --lateness: without a bound no record is late"));
     }
-    let bad_lines = args.common.bad_lines.as_deref().map(Lines::create).transpose()?;
-    let late = args.late.as_deref().map(Lines::create).transpose()?;
+    let lines = |path: &Path| if args.checkpoint.is_some() { Lines::open(path) } else { Lines::create(path) };
+    let bad_lines = args.common.bad_lines.as_deref().map(lines).transpose()?;
+    let late = args.late.as_deref().map(lines).transpose()?;
     let mut query = query(&args, bad_lines.as_ref(), late.as_ref())?;
     if let Some(live) = live {
         query = query.live(live);
     }
+    let out = RowsOut::default();
+    if let Some(dir) = &args.checkpoint {
+        let sides = bad_lines.iter().chain(&late);
+        query = query.checkpoint(checkpoint(&args, dir, sides)?.side(Arc::new(out.clone())));
+    }
     let mut rows = query.run()?;
     output.say(rows.notes());
+    if let (true, Some(dir)) = (rows.is_finished(), &args.checkpoint) {
+        output.say(&[format!("the run was finished before; to run it again, remove {}", dir.display())]);
+        return Ok(());
+    }
     let (schema, progress) = (rows.schema(), rows.progress());
-    let summary = output.write(&schema, progress, |take| rows.for_each_block(take))?;
+    let summary = if args.checkpoint.is_some() {
+        let _meter = output.meter(progress);
+        out.write(output.target()?, &mut rows, args.lateness.is_some())?
+    } else {
+        output.write(&schema, progress, |take| rows.for_each_block(take))?
+    };
     for lines in bad_lines.iter().chain(&late) {
         lines.finish()?;
+    }
+    if !summary.closed_pipe {
+        rows.complete()?;
     }
     report_bad(&args.common, &rows.statistics(), rows.bad_records());
     report_late(&args, &rows);

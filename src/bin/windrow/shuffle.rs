@@ -1,7 +1,8 @@
 //! `windrow shuffle`: from flags to a repartitioning, from its records to a folder of files.
 
 use crate::args::Shuffle;
-use crate::common::{Lines, Output, input, keys, report_bad};
+use crate::common::{Output, input, keys, report_bad};
+use crate::lines::Lines;
 use arrow_array::RecordBatch;
 use windrow::memory::default_limit;
 use windrow::query::{Carry, Parts};

@@ -3,7 +3,6 @@
 use super::{CLOSED, COMPACT_FROM, DEAD, Joined, Link, NONE, SCATTERED, Sessions, Span};
 use crate::core::counts::Counts;
 use crate::core::groups::GroupId;
-use crate::core::panes::Log;
 use std::cmp::Ordering;
 
 /// Sessions that no record can join any more.
@@ -20,11 +19,15 @@ pub struct Closed<S> {
 }
 
 impl<S: Joined> Sessions<S> {
-    /// Takes everything out: a cell for each session, and its span. Added again as a block they are the same sessions.
-    pub fn take_all(&mut self) -> (Log<S>, Vec<Span>) {
-        let Closed { sessions, rows, states, .. } = self.close(i64::MAX, i64::MAX, |a, b| a.cmp(&b));
-        let (spans, ids) = sessions.into_iter().unzip();
-        (Log { ids, rows, states }, spans)
+    /// Everything as it stands: records and states by slot, and the slot, span and group of each session. Added again as a
+    /// block they are the same sessions.
+    pub fn view(&mut self) -> (&Counts, &S, Vec<(usize, Span, GroupId)>) {
+        // What is read is settled.
+        self.rows.settle();
+        self.states.settle();
+        let live = self.links.iter().enumerate().filter(|(_, link)| link.before != DEAD);
+        let sessions = live.map(|(slot, link)| (slot, link.span, link.id)).collect();
+        (&self.rows, &self.states, sessions)
     }
 
     /// Takes the sessions of `id` that `watermark` has closed out of their chain.

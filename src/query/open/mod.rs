@@ -22,7 +22,6 @@ use fields::ArrowFields;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::available_parallelism;
 
 /// The format of an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -106,10 +105,8 @@ pub(crate) fn open(
     progress: &Arc<Progress>,
 ) -> Result<Opened> {
     let (max_record, keep_late) = (options.max_record, options.keep_late);
-    let threads = if options.threads == 0 { available_parallelism().map_or(1, usize::from) } else { options.threads };
-    // Several tasks of each thread are in memory at a time.
-    let task_bytes = options.memory.map_or(usize::MAX, |limit| limit / 16 / threads);
-    let read = ReadOptions { max_record, keep_bad, keep_late, task_bytes, progress: progress.clone() };
+    let (task_bytes, lengths) = (options.task_bytes(), options.lengths.clone());
+    let read = ReadOptions { max_record, keep_bad, keep_late, task_bytes, progress: progress.clone(), lengths };
     match input {
         Input::Batches(schema, batches) => {
             let time = if request.fields.is_some() { scan_time(&schema, options)? } else { None };

@@ -5,12 +5,13 @@
 //! as one tumbling window whose groups are the sessions; then the parts of each cut, sorted runs, are merged and their
 //! columns interleaved.
 
+use super::Emitted;
 use crate::core::groups::{GroupId, Groups};
 use crate::core::panes::Log;
 use crate::core::sealed::SealedPanes;
 use crate::core::session::Span;
 use crate::core::slide::{Engine, Slider};
-use crate::core::window::WindowSpec;
+use crate::core::window::{WindowIndex, WindowSpec};
 use crate::hash::NULL_HASH;
 use crate::memory::Lease;
 use crate::query::aggregates::{ColumnTables, Columns};
@@ -81,6 +82,17 @@ impl SessionEmitter {
             schema,
             live_keys: 0,
         }
+    }
+
+    /// Of a run that has handed out what `emitted` says.
+    pub(super) fn resumed(plan: Arc<Plan>, gap: i64, emitted: Emitted) -> Self {
+        let Emitted { done, live_keys, .. } = emitted;
+        SessionEmitter { total: done, done, live_keys, ..Self::new(plan, gap) }
+    }
+
+    /// What was handed out.
+    pub(super) fn emitted(&self) -> Emitted {
+        Emitted { upto: WindowIndex::MIN, done: self.done, live_keys: self.live_keys }
     }
 
     /// Takes over the sessions that `watermark` has closed, or all at the end of the input, from partitions whose order is

@@ -15,11 +15,13 @@ use super::plan::Plan;
 use super::reduce::Partition;
 use super::{Engine, LONGEST, Options};
 use crate::core::session::Sessions;
+use crate::core::window::WindowIndex;
 use crate::time::parse_duration;
 use crate::{Error, Result};
 use arrow_array::RecordBatch;
 pub(crate) use cells::number_sessions;
 pub(crate) use emit::SessionEmitter;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// The sessions of a query: records of one key belong together whose distance is at most the gap. A session is
@@ -77,6 +79,16 @@ impl SessionSpec {
     }
 }
 
+/// What a run with a lateness bound has handed out.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Emitted {
+    /// The last window that has closed.
+    pub(crate) upto: WindowIndex,
+    /// Windows, or sessions.
+    pub(crate) done: u64,
+    pub(crate) live_keys: u64,
+}
+
 /// The rows of a run on their way out.
 pub(crate) enum Emission {
     Windows(Emitter),
@@ -102,6 +114,22 @@ impl Emission {
         match plan.session {
             Some(spec) => Emission::Sessions(SessionEmitter::new(plan, spec.gap)),
             None => Emission::Windows(Emitter::streaming(plan)),
+        }
+    }
+
+    /// Of a run that has handed out what `emitted` says.
+    pub(crate) fn resumed(plan: Arc<Plan>, emitted: Emitted) -> Self {
+        match plan.session {
+            Some(spec) => Emission::Sessions(SessionEmitter::resumed(plan, spec.gap, emitted)),
+            None => Emission::Windows(Emitter::resumed(plan, emitted)),
+        }
+    }
+
+    /// What was handed out, between two steps.
+    pub(crate) fn emitted(&self) -> Emitted {
+        match self {
+            Emission::Windows(emitter) => emitter.emitted(),
+            Emission::Sessions(emitter) => emitter.emitted(),
         }
     }
 

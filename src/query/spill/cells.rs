@@ -14,6 +14,7 @@
 //! Its two lines travel as two columns: keys hardly pack, and trying is what packing costs.
 
 use crate::core::counts::Counts;
+use crate::core::groups::Groups;
 use crate::core::session::Span;
 use crate::core::words::{Bytes, put, put_one};
 use crate::core::{GroupId, Log, Run};
@@ -43,8 +44,8 @@ struct Head<'a, K> {
 }
 
 /// Pieces one behind the other.
-#[derive(Default)]
-pub(super) struct Pieces {
+#[derive(Clone, Default)]
+pub(in crate::query) struct Pieces {
     keys: Vec<u8>,
     cells: Vec<u8>,
     /// Where each piece ends in both.
@@ -63,6 +64,11 @@ impl Pieces {
         }
     }
 
+    /// Bytes of memory held.
+    pub(in crate::query) fn bytes(&self) -> usize {
+        self.keys.capacity() + self.cells.capacity()
+    }
+
     /// How many.
     pub(super) fn len(&self) -> usize {
         self.ends.len()
@@ -72,7 +78,7 @@ impl Pieces {
     ///
     /// # Errors
     /// If they are longer than 4 GiB.
-    pub(super) fn into_columns(self) -> Result<Vec<Column>> {
+    pub(in crate::query) fn into_columns(self) -> Result<Vec<Column>> {
         let column = |data: Vec<u8>, end: fn(&(usize, usize)) -> usize| {
             let all = std::iter::once(Ok(0)).chain(self.ends.iter().map(|ends| u32::try_from(end(ends))));
             let offsets = all.collect::<Result<_, _>>().map_err(|_| {
@@ -123,80 +129,124 @@ pub(super) fn save_block<K: KeyRows>(plan: &Plan, block: &Mapped<K>, p: usize, o
     save(&head, &block.rows, &block.states, &[cells], out);
 }
 
-/// Empties `partition` into pieces.
-pub(super) fn save_partition<K: KeyRows>(
-    mut partition: Partition<K>,
-    mut each: impl FnMut(Pieces) -> Result<()>,
-) -> Result<()> {
-    let groups = &partition.groups;
-    let key_bytes = groups.bytes() / groups.len().max(1);
-    let most = (PIECE_KEY_BYTES / key_bytes.max(1)).clamp(1, PIECE_CELLS);
-    let mut local = vec![u32::MAX; groups.capacity()];
-    let mut piece = |log: &Log<Columns>, runs: &[(PaneKey, Range<usize>)], spans: &[Span]| {
-        let cells: Vec<Range<usize>> = runs.iter().map(|run| run.1.clone()).collect();
+/// Makes pieces of cells of one partition.
+struct Cutter<'a, K: KeyRows, F> {
+    groups: &'a Groups<K::Store>,
+    /// Cells of a piece at most.
+    most: usize,
+    /// The number of each group in the piece.
+    local: Vec<u32>,
+    each: F,
+}
+
+impl<'a, K: KeyRows, F: FnMut(Pieces) -> Result<()>> Cutter<'a, K, F> {
+    fn new(groups: &'a Groups<K::Store>, each: F) -> Self {
+        let key_bytes = groups.bytes() / groups.len().max(1);
+        let most = (PIECE_KEY_BYTES / key_bytes.max(1)).clamp(1, PIECE_CELLS);
+        Cutter { groups, most, local: vec![u32::MAX; groups.capacity()], each }
+    }
+
+    /// Of the groups `of`, whose cells in `rows` and `states` are `cells`.
+    fn piece(
+        &mut self,
+        of: &[GroupId],
+        segments: Vec<(PaneKey, usize)>,
+        spans: &[Span],
+        (rows, states): (&Counts, &Columns),
+        cells: &[Range<usize>],
+    ) -> Result<()> {
+        let groups = self.groups;
         let mut ids: Vec<GroupId> = Vec::new();
         let mut cell_keys = Vec::new();
-        for id in cells.iter().flat_map(|range| &log.ids[range.clone()]) {
-            let number = &mut local[*id as usize];
+        for id in of {
+            let number = &mut self.local[*id as usize];
             if *number == u32::MAX {
                 *number = ids.len() as u32;
                 ids.push(*id);
             }
             cell_keys.push(*number);
         }
-        ids.iter().for_each(|id| local[*id as usize] = u32::MAX);
+        ids.iter().for_each(|id| self.local[*id as usize] = u32::MAX);
         let hashes: Vec<u64> = ids.iter().map(|id| groups.hashes()[*id as usize]).collect();
-        let head = Head {
-            keys: &K::rows_of(groups.keys(), &ids),
-            of: 0..ids.len(),
-            hashes: &hashes,
-            segments: runs.iter().map(|run| (run.0, run.1.len())).collect(),
-            cell_keys: Some(cell_keys),
-            spans,
-        };
+        let keys = &K::rows_of(groups.keys(), &ids);
+        let head = Head { keys, of: 0..ids.len(), hashes: &hashes, segments, cell_keys: Some(cell_keys), spans };
         let mut out = Pieces::default();
-        save(&head, &log.rows, &log.states, &cells, &mut out);
-        each(out)
-    };
-    if let Some(sessions) = &mut partition.sessions {
-        let (log, spans) = sessions.take_all();
-        for start in (0..spans.len()).step_by(most) {
-            let range = start..spans.len().min(start + most);
-            piece(&log, &[(PaneKey::from(0), range.clone())], &spans[range])?;
-        }
-        return Ok(());
+        save(&head, rows, states, cells, &mut out);
+        (self.each)(out)
     }
-    let (logs, runs) = partition.panes.take_all();
-    let mut pending: Vec<(PaneKey, Range<usize>)> = Vec::new();
-    let (mut log, mut cells) = (0, 0);
-    let mut parts = runs.into_iter().flat_map(|(key, run): (PaneKey, Run)| {
-        let range = run.range();
-        let step = move |start| (key, run.log as usize, start..range.end.min(start + most));
-        run.range().step_by(most).map(step)
-    });
-    parts.try_for_each(|(key, of, range)| {
-        if !pending.is_empty() && (of != log || cells + range.len() > most) {
-            piece(&logs[log], &pending, &[])?;
-            pending.clear();
-            cells = 0;
+
+    /// Of neighbouring runs of one log.
+    fn runs(&mut self, log: &Log<Columns>, runs: &[(PaneKey, Range<usize>)]) -> Result<()> {
+        let cells: Vec<Range<usize>> = runs.iter().map(|run| run.1.clone()).collect();
+        let ids: Vec<GroupId> = cells.iter().flat_map(|range| &log.ids[range.clone()]).copied().collect();
+        let segments = runs.iter().map(|run| (run.0, run.1.len())).collect();
+        self.piece(&ids, segments, &[], (&log.rows, &log.states), &cells)
+    }
+}
+
+/// Writes all of `partition` into pieces.
+pub(in crate::query) fn save_partition<K: KeyRows>(
+    partition: &mut Partition<K>,
+    each: impl FnMut(Pieces) -> Result<()>,
+) -> Result<()> {
+    let Partition { groups, panes, sessions, .. } = partition;
+    let Some(sessions) = sessions else {
+        let (logs, runs) = panes.view();
+        return save_runs::<K>(groups, logs, runs, each);
+    };
+    let mut pieces = Cutter::<K, _>::new(groups, each);
+    let (rows, states, all) = sessions.view();
+    all.chunks(pieces.most).try_for_each(|part| {
+        let ids: Vec<GroupId> = part.iter().map(|session| session.2).collect();
+        let spans: Vec<Span> = part.iter().map(|session| session.1).collect();
+        let mut cells: Vec<Range<usize>> = Vec::new();
+        for (slot, ..) in part {
+            match cells.last_mut() {
+                Some(Range { end, .. }) if end == slot => *end += 1,
+                _ => cells.push(*slot..*slot + 1),
+            }
         }
-        log = of;
-        cells += range.len();
-        pending.push((key, range));
+        pieces.piece(&ids, vec![(PaneKey::from(0), ids.len())], &spans, (rows, states), &cells)
+    })
+}
+
+/// Writes cells of `logs`, which belong to `groups`, into pieces.
+pub(in crate::query) fn save_runs<K: KeyRows>(
+    groups: &Groups<K::Store>,
+    logs: &[Log<Columns>],
+    mut runs: impl Iterator<Item = (PaneKey, Run)>,
+    each: impl FnMut(Pieces) -> Result<()>,
+) -> Result<()> {
+    let mut pieces = Cutter::<K, _>::new(groups, each);
+    let mut pending: Vec<(PaneKey, Range<usize>)> = Vec::new();
+    let (mut log, mut count) = (0, 0);
+    runs.try_for_each(|(key, run)| {
+        let range = run.range();
+        for start in range.clone().step_by(pieces.most) {
+            let part = start..range.end.min(start + pieces.most);
+            if !pending.is_empty() && (run.log as usize != log || count + part.len() > pieces.most) {
+                pieces.runs(&logs[log], &pending)?;
+                pending.clear();
+                count = 0;
+            }
+            log = run.log as usize;
+            count += part.len();
+            pending.push((key, part));
+        }
         Ok::<(), Error>(())
     })?;
-    if pending.is_empty() { Ok(()) } else { piece(&logs[log], &pending, &[]) }
+    if pending.is_empty() { Ok(()) } else { pieces.runs(&logs[log], &pending) }
 }
 
 /// The blocks of one partition that the pieces in `columns` were saved from.
 ///
 /// # Errors
 /// If they are not pieces.
-pub(super) fn load<'a, K: KeyRows>(
+pub(in crate::query) fn load<'a, K: KeyRows>(
     plan: &'a Plan,
     columns: &[ColumnRef<'a>],
 ) -> Result<impl Iterator<Item = Result<Mapped<K>>> + use<'a, K>> {
-    let foreign = || Error::new(ErrorKind::Io, "a spilled piece is not what was written");
+    let foreign = || Error::new(ErrorKind::Io, "a piece of state is not what was written");
     let [keys, cells] = columns else { return Err(foreign()) };
     let (Slice::Bytes { offsets: keys, data: of_keys }, Slice::Bytes { offsets: cells, data: of_cells }) =
         (keys.values, cells.values)

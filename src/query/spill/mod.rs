@@ -16,7 +16,7 @@
 //!
 //! Cost: a spilled record is packed, written, read and unpacked once, its rows likewise if there are many windows.
 
-mod cells;
+pub(super) mod cells;
 mod merge;
 pub(super) mod rows;
 mod waves;
@@ -29,15 +29,17 @@ use super::partitioning::MOST_PARTITION_BITS;
 use super::plan::Plan;
 use super::reduce::Partition;
 use crate::memory::Budget;
-use crate::shuffle::{Options, Reader, Writers};
+use crate::shuffle::{Options, Reader, Writer, Writers, Written};
 use crate::store::block::Content;
+use crate::store::disk::{Disk, OsDisk};
+use crate::store::segment::Segment;
 use crate::store::spill_dir::SpillDir;
 use crate::{Error, ErrorKind, Result};
 use cells::Pieces;
 use rayon::prelude::*;
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// How the memory of a run is shared out, bytes.
 #[derive(Debug, Clone, Copy)]
@@ -75,6 +77,7 @@ impl Shares {
 /// See the module.
 pub(crate) struct Spill {
     base: PathBuf,
+    disk: Arc<dyn Disk>,
     budget: Budget,
     shares: Shares,
     /// The share of blocks that wait.
@@ -89,6 +92,10 @@ pub(crate) struct Spill {
     partitions: AtomicUsize,
     /// The number of the last block that was folded.
     folded: AtomicU64,
+    /// Files of pieces that outlive the run, and up to which number theirs count.
+    kept: Mutex<Vec<(Segment, u64)>>,
+    /// Up to which block each partition had taken everything when the run was taken up again.
+    taken: Vec<u64>,
 }
 
 struct Files {
@@ -120,6 +127,11 @@ pub(crate) fn sequence(task: u64, block: u64) -> u64 {
     (task << TASK_BITS) + 1 + block
 }
 
+/// The task of the block of this number.
+pub(crate) fn task_of(sequence: u64) -> u64 {
+    sequence.saturating_sub(1) >> TASK_BITS
+}
+
 impl Spill {
     /// Below `base`, for a run of `plan` within this budget. Nothing is created before it is needed.
     pub(crate) fn new(base: PathBuf, plan: &Plan, budget: Budget, threads: usize) -> Spill {
@@ -128,7 +140,69 @@ impl Spill {
         let folded = AtomicU64::new(0);
         let blocks = budget.share(shares.blocks);
         let whole = !plan.has_bounds();
-        Spill { base, budget, shares, blocks, threads, whole, files: OnceLock::new(), resident, partitions, folded }
+        Spill {
+            base,
+            disk: Arc::new(OsDisk),
+            budget,
+            shares,
+            blocks,
+            threads,
+            whole,
+            files: OnceLock::new(),
+            resident,
+            partitions,
+            folded,
+            kept: Mutex::default(),
+            taken: Vec::new(),
+        }
+    }
+
+    /// The same below `base` on another disk.
+    pub(crate) fn on(self, (base, disk): (PathBuf, Arc<dyn Disk>)) -> Spill {
+        Spill { base, disk, ..self }
+    }
+
+    /// Goes on where a checkpoint was made after block `done`: `kept` are the pieces of the partitions from `resident` on, of
+    /// `partitions`; the others had taken the blocks up to `taken`.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub(crate) fn resume(
+        &mut self,
+        kept: Vec<(Segment, u64)>,
+        (resident, partitions): (usize, usize),
+        done: u64,
+    ) -> Result<()> {
+        self.files()?;
+        self.resident = AtomicUsize::new(resident);
+        self.partitions = AtomicUsize::new(partitions);
+        self.folded = AtomicU64::new(done);
+        self.kept = Mutex::new(kept);
+        Ok(())
+    }
+
+    /// Each partition has taken the blocks up to these.
+    pub(crate) fn skip(&mut self, taken: Vec<u64>) {
+        self.taken = taken;
+    }
+
+    /// The writers with what was spilled since the last time; others go on in their place.
+    pub(crate) fn roll(&self) -> Vec<Writer> {
+        self.files.get().map(|files| files.writers.roll()).unwrap_or_default()
+    }
+
+    /// Takes back what [rolled](Self::roll) writers have written.
+    pub(crate) fn keep(&self, segments: Vec<Segment>) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.extend(segments.into_iter().map(|segment| (segment, u64::MAX)));
+    }
+
+    /// The names of the files that are kept, and up to which number theirs count in a checkpoint after block `done`.
+    pub(crate) fn kept(&self, done: u64) -> Vec<(String, u64)> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let name =
+            |segment: &Segment| segment.path().file_name().and_then(|n| n.to_str()).unwrap_or_default().to_owned();
+        kept.iter().map(|(segment, upto)| (name(segment), done.min(*upto))).collect()
     }
 
     /// Whether memory is so short that it is likely to be needed.
@@ -149,7 +223,7 @@ impl Spill {
     /// The files, made if there are none. Only one thread at a time asks for them before there are.
     fn files(&self) -> Result<&Files> {
         if self.files.get().is_none() {
-            let dir = SpillDir::create(&self.base)?;
+            let dir = SpillDir::create_on(self.disk.clone(), &self.base)?;
             // How many partitions there are is known with the first block.
             let options = Options::new(1 << MOST_PARTITION_BITS);
             let options = options.spill(self.budget.clone(), self.held() / self.threads, dir.clone());
@@ -216,7 +290,7 @@ impl Spill {
         self.partitions.fetch_max(block.partitions(), Ordering::Relaxed);
         let mut offsets = vec![0u32; files.options.partitions as usize + 1];
         for p in 0..block.partitions() {
-            if (from..to).contains(&p) {
+            if (from..to).contains(&p) && self.taken.get(p).is_none_or(|taken| sequence > *taken) {
                 cells::save_block(plan, block, p, &mut pieces);
             }
             offsets[p + 1] = pieces.len() as u32;
@@ -265,10 +339,9 @@ impl Spill {
         // It never rises: another thread may have evicted all of them meanwhile.
         self.resident.fetch_min(stay, Ordering::AcqRel);
         let evicted: Vec<(usize, Partition<K>)> = (stay..partitions.len()).zip(partitions.split_off(stay)).collect();
-        evicted
-            .into_par_iter()
-            .with_max_len(1)
-            .try_for_each(|(p, partition)| cells::save_partition(partition, |piece| files.push(p, sequence, piece)))
+        evicted.into_par_iter().with_max_len(1).try_for_each(|(p, mut partition)| {
+            cells::save_partition(&mut partition, |piece| files.push(p, sequence, piece))
+        })
     }
 
     /// The last record is in: the pieces, the folder, and the number of partitions.
@@ -276,13 +349,17 @@ impl Spill {
         self.files()?;
         let stays = self.stays();
         let none = || Error::new(ErrorKind::Io, "there are no spill files");
-        let Files { dir, writers, .. } = self.files.into_inner().ok_or_else(none)?;
-        Ok((writers.finish(stays)?, dir, self.partitions.into_inner()))
+        let Files { dir, writers, options } = self.files.into_inner().ok_or_else(none)?;
+        let kept = self.kept.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter();
+        let kept = kept.map(|(segment, upto)| Written::kept(segment, options.partitions, upto)).collect();
+        Ok((writers.finish(stays, kept)?, dir, self.partitions.into_inner()))
     }
 
     /// Bytes in the files so far.
     pub(crate) fn spilled_bytes(&self) -> u64 {
-        self.files.get().map_or(0, |files| files.writers.spilled())
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept: u64 = kept.iter().map(|(segment, _)| segment.bytes()).sum();
+        kept + self.files.get().map_or(0, |files| files.writers.spilled())
     }
 }
 

@@ -27,6 +27,7 @@ struct Follower {
 impl Follower {
     fn of(patterns: &[PathBuf], live: Live, grace: Duration, max_record: usize) -> Follower {
         let options = ReadOptions {
+            lengths: Arc::default(),
             max_record,
             keep_bad: false,
             keep_late: false,

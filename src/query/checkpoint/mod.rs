@@ -1,0 +1,111 @@
+//! Checkpoints of a query: the state of its partitions, how far the input was read, and what was counted.
+//!
+//! A checkpoint begins between two rounds of the input's blocks. What was counted by then, and the position of the input,
+//! is noted at once; the partitions are saved one after the other between the rounds that follow, some milliseconds of
+//! them at a time, each with the number of the last block that it has taken. So nothing stops while a large state is
+//! saved, and nothing is copied: a run that is taken up again reads from the noted position on, and each partition leaves
+//! out the blocks that it had taken already. Partitions that were spilled are not saved: their pieces are in files
+//! already, which move into the folder and are read up to the noted position. Packing, writing and syncing is done by a
+//! thread of its own.
+//!
+//! Everything is numbered by the input: tasks and blocks come in the same order in every run, cut alike, whatever the
+//! number of threads. A cell is the left fold of its blocks' parts, so one that was saved and loaded between two of them
+//! comes to the same bits.
+//!
+//! With a lateness bound everything is of one moment instead: what was judged, what was handed out, how long the outputs
+//! are. Cells of panes that have closed but are in windows to come are kept as they were before sliding folded them together.
+//!
+//! Cost: the state is saved whole every time, about 1 GB/s a core. A checkpoint that took long makes the next one wait
+//! longer than was asked for, so that all of them together take a twentieth of the run at most.
+//!
+//! # Known limitation
+//! A partition is saved in one go: with very many cells, more than some 2 million in one partition, that holds a round up
+//! for longer than 50 ms.
+
+mod identity;
+mod saved;
+mod saver;
+#[cfg(test)]
+mod tests;
+
+pub(super) use saved::{Counted, Saved};
+pub(super) use saver::{Now, Saver};
+
+use crate::Result;
+use crate::store::disk::{Disk, OsDisk};
+use std::fmt::Debug;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often checkpoints are made if nothing is said.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// Where and how often the state of a run is saved, for [`Query::checkpoint`](super::Query::checkpoint).
+#[derive(Debug, Clone)]
+pub struct Checkpoint {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) dir: PathBuf,
+    pub(super) every: Duration,
+    pub(super) facts: Vec<(String, String)>,
+    pub(super) sides: Vec<Arc<dyn Side>>,
+}
+
+impl Checkpoint {
+    /// In the folder `dir`, which is created if its parent exists, every 10 seconds.
+    pub fn new(dir: impl Into<PathBuf>) -> Checkpoint {
+        let (facts, sides) = (Vec::new(), Vec::new());
+        Checkpoint { disk: Arc::new(OsDisk), dir: dir.into(), every: EVERY, facts, sides }
+    }
+
+    /// The time from one checkpoint to the beginning of the next, at least; longer if that would take more than a twentieth of
+    /// the run, unless it is zero.
+    #[must_use]
+    pub fn every(mut self, every: Duration) -> Checkpoint {
+        self.every = every;
+        self
+    }
+
+    /// What else must be the same when the run is taken up again, such as where the rows go.
+    #[must_use]
+    pub fn fact(mut self, name: impl Into<String>, text: impl Into<String>) -> Checkpoint {
+        self.facts.push((name.into(), text.into()));
+        self
+    }
+
+    /// An output that is written while the input is read: beside the rows, or with [a bound of lateness](super::Query::lateness)
+    /// the rows themselves. They are told apart by their order.
+    #[must_use]
+    pub fn side(mut self, side: Arc<dyn Side>) -> Checkpoint {
+        self.sides.push(side);
+        self
+    }
+
+    /// On another disk than the system's.
+    #[must_use]
+    pub fn on(mut self, disk: Arc<dyn Disk>) -> Checkpoint {
+        self.disk = disk;
+        self
+    }
+}
+
+/// An output that is written while the input is read, and cut back when the run is taken up again.
+pub trait Side: Debug + Send + Sync {
+    /// Hands everything to the system and says where the output ends now, as bytes for [`rewind`](Self::rewind).
+    ///
+    /// # Errors
+    /// Those of the output.
+    fn position(&self) -> Result<Vec<u8>>;
+
+    /// Waits until what was handed over outlives a crash. Called from another thread.
+    ///
+    /// # Errors
+    /// Those of the output.
+    fn sync(&self) -> Result<()>;
+
+    /// Cuts the output back to `position`; to nothing (`None`) when a run begins.
+    ///
+    /// # Errors
+    /// Those of the output, and if it is shorter than that.
+    fn rewind(&self, position: Option<&[u8]>) -> Result<()>;
+}

@@ -1,0 +1,114 @@
+//! The body of a query's checkpoint.
+
+use super::identity::InputMark;
+use crate::metrics::Statistics;
+use crate::query::judge::Judge;
+use crate::query::session::Emitted;
+use crate::query::tally::Tally;
+use crate::source::BadPlace;
+use crate::{Error, ErrorKind, Result};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// Everything but the states of partitions, as of the beginning of the checkpoint.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Saved {
+    /// Nothing is left to do.
+    pub(crate) finished: bool,
+    /// Nothing is left but to give the output its name.
+    pub(crate) sealed: bool,
+    pub(in crate::query) facts: Vec<(String, String)>,
+    pub(in crate::query) inputs: Vec<InputMark>,
+    /// Bytes that tasks take at most.
+    pub(in crate::query) task_bytes: u64,
+    /// The input goes on with this task.
+    pub(crate) tasks: u64,
+    /// Tasks before this one have been counted.
+    pub(crate) told: u64,
+    /// Blocks up to this number have been taken.
+    pub(crate) done: u64,
+    /// The logarithm of the number of partitions, once it is known.
+    pub(crate) bits: Option<u32>,
+    /// If anything was spilled: partitions from this one on are in pieces.
+    pub(crate) resident: Option<usize>,
+    /// The file of the other partitions.
+    pub(crate) state: Option<String>,
+    /// The files of pieces, and up to which number theirs count.
+    pub(crate) pieces: Vec<(String, u64)>,
+    pub(crate) counted: Counted,
+    /// How far the clocks of the inputs were.
+    pub(in crate::query) judge: Option<Judge>,
+    /// What was handed out.
+    pub(in crate::query) emitted: Option<Emitted>,
+    pub(in crate::query) rows_out: u64,
+    /// What the records have had so far.
+    pub(crate) seen: Vec<bool>,
+    /// How long the outputs beside the rows are.
+    pub(in crate::query) sides: Vec<Vec<u8>>,
+}
+
+/// What was counted.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Counted {
+    statistics: Statistics,
+    bad: Vec<(Option<PathBuf>, u64, u64, String)>,
+    next_line: Vec<u64>,
+    greatest: Option<i64>,
+}
+
+impl Counted {
+    /// Records read.
+    pub(super) fn read(&self) -> u64 {
+        self.statistics.ledger.read
+    }
+
+    pub(crate) fn of(tally: &Tally) -> Counted {
+        let place = |bad: &BadPlace| (bad.file.clone(), bad.line, bad.offset, bad.reason.to_owned());
+        Counted {
+            statistics: tally.statistics.clone(),
+            bad: tally.bad.iter().map(place).collect(),
+            next_line: tally.next_line.clone(),
+            greatest: tally.greatest,
+        }
+    }
+
+    /// Records that count in some window.
+    pub(crate) fn used(&self) -> u64 {
+        self.statistics.ledger.used
+    }
+
+    /// The tally of a run over so many inputs, as it was.
+    pub(crate) fn tally(&self, inputs: usize) -> Tally {
+        // Some ten short sentences at most live as long as the process.
+        let place = |(file, line, offset, reason): &(Option<PathBuf>, u64, u64, String)| BadPlace {
+            file: file.clone(),
+            line: *line,
+            offset: *offset,
+            reason: Box::leak(reason.clone().into_boxed_str()),
+        };
+        let mut next_line = self.next_line.clone();
+        next_line.resize(inputs.max(1), 0);
+        Tally {
+            statistics: self.statistics.clone(),
+            bad: self.bad.iter().map(place).collect(),
+            next_line,
+            greatest: self.greatest,
+        }
+    }
+}
+
+impl Saved {
+    pub(super) fn encode(&self) -> Result<Vec<u8>> {
+        postcard::to_stdvec(self)
+            .map_err(|e| Error::new(ErrorKind::Io, format!("a checkpoint cannot be written down: {e}")))
+    }
+
+    /// What [`encode`](Self::encode) wrote.
+    ///
+    /// # Errors
+    /// If the bytes are of anything else.
+    pub(super) fn decode(bytes: &[u8]) -> Result<Saved> {
+        let what = "the checkpoint is not one of a query, or of another version of windrow";
+        postcard::from_bytes(bytes).map_err(|_| Error::new(ErrorKind::Io, what))
+    }
+}

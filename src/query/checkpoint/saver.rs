@@ -1,0 +1,444 @@
+//! Makes checkpoints while a run goes on, and reads the last one when it is taken up again.
+
+use super::identity::{self, InputMark};
+use super::{Checkpoint, Saved, Side};
+use crate::checkpoint::Directory;
+use crate::memory::Lease;
+use crate::query::Query;
+use crate::query::keys::KeyRows;
+use crate::query::plan::Plan;
+use crate::query::reduce::Partition;
+use crate::query::spill::Spill;
+use crate::query::spill::cells::{Pieces, load, save_partition};
+use crate::shuffle::Writer;
+use crate::store::block::{Content, Label};
+use crate::store::column::{Column, ColumnRef};
+use crate::store::disk::Disk;
+use crate::store::segment::{Entry, Segment, SegmentWriter};
+use crate::{Error, ErrorKind, Result};
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use rayon::prelude::*;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How long a round may be held up.
+const HOLD_UP: Duration = Duration::from_millis(25);
+/// Checkpoints take at most one part in so many of the time.
+const SHARE: u32 = 20;
+/// Bytes that wait to be written, at most, and at most this part of the memory limit.
+const WAITING: usize = 64 << 20;
+const WAITING_SHARE: usize = 16;
+
+/// See the module.
+pub(crate) struct Saver {
+    directory: Arc<Mutex<Directory>>,
+    /// The folder, and what it is on.
+    dir: PathBuf,
+    checkpoint: Checkpoint,
+    facts: Vec<(String, String)>,
+    inputs: Vec<InputMark>,
+    /// What to go on from.
+    last: Option<Saved>,
+    warning: Option<String>,
+    due: Instant,
+    /// No checkpoint begins before this block, which some partition has taken already.
+    caught_up: u64,
+    running: Option<Running>,
+    /// The last one was given up, because what it was to save was evicted meanwhile: the next one saves all at once.
+    given_up: bool,
+    /// Rows that were handed out.
+    rows_out: Arc<AtomicU64>,
+    /// How the input is cut into tasks, which are counted: as it was when the run began.
+    task_bytes: u64,
+}
+
+/// A checkpoint that is being made.
+struct Running {
+    body: Option<Saved>,
+    /// How many partitions are to be saved, and which is next.
+    partitions: usize,
+    next: usize,
+    sender: Option<Sender<Message>>,
+    /// Bytes that wait to be written.
+    waiting: Arc<AtomicUsize>,
+    thread: JoinHandle<Result<Option<Written>>>,
+    busy: Duration,
+}
+
+enum Message {
+    Pieces(u32, u64, Vec<Pieces>),
+    End(Vec<Writer>, Box<Saved>),
+}
+
+/// What a complete checkpoint has brought.
+struct Written {
+    /// Files of pieces that moved into the folder.
+    kept: Vec<Segment>,
+    busy: Duration,
+}
+
+/// A run between two rounds.
+pub(crate) struct Now<'a, K: KeyRows> {
+    pub(crate) partitions: &'a mut Vec<Partition<K>>,
+    pub(crate) spill: Option<&'a Spill>,
+    pub(crate) limit: usize,
+    /// The last block that was taken.
+    pub(crate) done: u64,
+    /// Whether all partitions must be saved before the run goes on.
+    pub(crate) at_once: bool,
+}
+
+fn lock(directory: &Mutex<Directory>) -> MutexGuard<'_, Directory> {
+    directory.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Saver {
+    /// Opens the folder and compares the run that was there with this one.
+    ///
+    /// # Errors
+    /// What differs; a folder that cannot be used; damage.
+    pub(crate) fn open(checkpoint: Checkpoint, query: &Query) -> Result<Saver> {
+        if query.options.naive {
+            return Err(Error::usage("--checkpoint does not go with --naive, which is for reference only"));
+        }
+        if query.options.live.is_some() {
+            let what = "a run that is saved reads files from their beginning to their end, as fast as possible: leave out \
+                        --follow, --listen and --speed, or --checkpoint";
+            return Err(Error::usage(what));
+        }
+        let mut facts = identity::query(query);
+        facts.extend(checkpoint.facts.iter().cloned());
+        let inputs = identity::inputs(&query.input)?;
+        let directory = Directory::open(checkpoint.disk.clone(), &checkpoint.dir)?;
+        let last = directory.last().map(|last| Saved::decode(&last.body).map_err(|e| e.in_file(&checkpoint.dir)));
+        let mut last = last.transpose()?;
+        let mut inputs = inputs;
+        if let Some(last) = &last {
+            identity::compare((&facts, &last.facts), (&inputs, &last.inputs))
+                .map_err(|e| e.in_file(&checkpoint.dir))?;
+            inputs.clone_from(&last.inputs);
+        }
+        if !last.as_ref().is_some_and(|last| last.finished) {
+            for (number, side) in checkpoint.sides.iter().enumerate() {
+                let position = last.as_ref().and_then(|last| last.sides.get(number));
+                side.rewind(position.map(Vec::as_slice).filter(|position| !position.is_empty()))?;
+            }
+        }
+        if let Some(last) = &mut last {
+            last.inputs.clone_from(&inputs);
+        }
+        let task_bytes = last.as_ref().map_or(query.options.task_bytes() as u64, |last| last.task_bytes);
+        let rows_out = Arc::new(AtomicU64::new(last.as_ref().map_or(0, |last| last.rows_out)));
+        let warning = directory.warning().map(str::to_owned);
+        Ok(Saver {
+            directory: Arc::new(Mutex::new(directory)),
+            dir: checkpoint.dir.clone(),
+            due: Instant::now() + checkpoint.every,
+            checkpoint,
+            facts,
+            inputs,
+            last,
+            warning,
+            caught_up: 0,
+            running: None,
+            given_up: false,
+            rows_out,
+            task_bytes,
+        })
+    }
+
+    /// Whether the run was finished already.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.last.as_ref().is_some_and(|last| last.finished)
+    }
+
+    /// Whether nothing was left but to give the output its name.
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.last.as_ref().is_some_and(|last| last.sealed)
+    }
+
+    /// Counts the rows that are handed out.
+    pub(crate) fn rows_out(&self) -> Arc<AtomicU64> {
+        self.rows_out.clone()
+    }
+
+    /// What should be told to a person.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let on = self.last.as_ref().filter(|last| !last.finished).map(|last| {
+            let read = last.counted.read();
+            format!("going on from the checkpoint in {}, after {read} records", self.dir.display())
+        });
+        self.warning.iter().cloned().chain(on).collect()
+    }
+
+    /// How far each input is read.
+    pub(crate) fn lengths(&self) -> Vec<(PathBuf, u64)> {
+        self.inputs.iter().map(|input| (input.path.clone(), input.len)).collect()
+    }
+
+    /// Bytes that tasks take at most.
+    pub(crate) fn task_bytes(&self) -> usize {
+        usize::try_from(self.task_bytes).unwrap_or(usize::MAX)
+    }
+
+    /// The folder and the disk that it is on: pieces that are spilled must not leave it.
+    pub(crate) fn place(&self) -> (PathBuf, Arc<dyn Disk>) {
+        (self.dir.clone(), self.checkpoint.disk.clone())
+    }
+
+    /// What to go on from.
+    pub(crate) fn take_last(&mut self) -> Option<Saved> {
+        self.last.take()
+    }
+
+    /// The partitions that were in memory, as they were.
+    ///
+    /// # Errors
+    /// Those of the disk; damage.
+    pub(crate) fn partitions<K: KeyRows>(
+        &mut self,
+        plan: &Plan,
+        saved: &Saved,
+        lease: impl Fn() -> Lease + Sync,
+    ) -> Result<Vec<Partition<K>>> {
+        let all = saved.bits.map_or(0, |bits| 1usize << bits);
+        let number = saved.resident.unwrap_or(usize::MAX).min(all);
+        let segment = saved.state.as_ref().map(|name| self.segment(name)).transpose()?;
+        let partitions: Vec<Partition<K>> = (0..number)
+            .into_par_iter()
+            .with_max_len(1)
+            .map(|p| {
+                let mut partition = Partition::new(plan, lease());
+                partition.taken = saved.done;
+                let Some(segment) = &segment else { return Ok(partition) };
+                for entry in segment.entries().iter().filter(|entry| entry.label.partition as usize == p) {
+                    partition.taken = entry.label.last;
+                    add(plan, &mut partition, segment, entry)?;
+                }
+                Ok(partition)
+            })
+            .collect::<Result<_>>()?;
+        self.caught_up = partitions.iter().map(|partition| partition.taken).max().unwrap_or(0);
+        Ok(partitions)
+    }
+
+    /// The files of pieces of partitions that were spilled, and up to which number each counts.
+    ///
+    /// # Errors
+    /// Those of the disk; damage.
+    pub(crate) fn pieces(&self, saved: &Saved) -> Result<Vec<(Segment, u64)>> {
+        saved.pieces.iter().map(|(name, upto)| Ok((self.segment(name)?, *upto))).collect()
+    }
+
+    fn segment(&self, name: &str) -> Result<Segment> {
+        Segment::open(&*self.checkpoint.disk, self.dir.join(name))
+    }
+
+    /// Makes a checkpoint if it is time, or goes on with it. `body` says what was counted.
+    ///
+    /// # Errors
+    /// Those of the disk, also of what was written meanwhile.
+    pub(crate) fn step<K: KeyRows>(&mut self, now: Now<'_, K>, body: impl FnOnce() -> Saved) -> Result<()> {
+        if self.running.as_ref().is_some_and(|running| running.thread.is_finished()) {
+            self.join(now.spill)?;
+        }
+        // What was not saved yet was evicted meanwhile: its pieces are too young for this checkpoint.
+        let gone = |running: &Running| running.next < running.partitions && now.partitions.len() < running.partitions;
+        if self.running.as_ref().is_some_and(gone) {
+            self.join(now.spill)?;
+            self.given_up = true;
+        }
+        if self.running.is_none() {
+            if Instant::now() < self.due || now.done < self.caught_up {
+                return Ok(());
+            }
+            self.begin(&now, body())?;
+        }
+        self.save(now)
+    }
+
+    fn begin<K: KeyRows>(&mut self, now: &Now<'_, K>, mut body: Saved) -> Result<()> {
+        body.facts.clone_from(&self.facts);
+        body.inputs.clone_from(&self.inputs);
+        body.sides = self.positions()?;
+        body.rows_out = self.rows_out.load(Ordering::Relaxed);
+        body.task_bytes = self.task_bytes;
+        if let Some(spill) = now.spill.filter(|spill| spill.is_used()) {
+            body.resident = Some(now.partitions.len());
+            body.pieces = spill.kept(body.done);
+        }
+        let (sender, receiver) = unbounded();
+        let waiting = Arc::<AtomicUsize>::default();
+        let (directory, left) = (self.directory.clone(), waiting.clone());
+        let sides = self.checkpoint.sides.clone();
+        let thread = std::thread::Builder::new()
+            .name("windrow-checkpoint".into())
+            .spawn(move || write(&directory, &receiver, &left, &sides))
+            .map_err(|e| {
+                Error::new(ErrorKind::Io, "the thread that writes checkpoints cannot be started").because(e)
+            })?;
+        let partitions = now.partitions.len();
+        let (sender, busy) = (Some(sender), Duration::ZERO);
+        self.running = Some(Running { body: Some(body), partitions, next: 0, sender, waiting, thread, busy });
+        Ok(())
+    }
+
+    /// Saves as many partitions as there is time and room for.
+    fn save<K: KeyRows>(&mut self, now: Now<'_, K>) -> Result<()> {
+        let Some(running) = &mut self.running else { return Ok(()) };
+        let Some(sender) = &running.sender else { return Ok(()) };
+        let at_once = now.at_once || self.given_up;
+        let start = Instant::now();
+        let room = WAITING.min(now.limit / WAITING_SHARE);
+        while running.next < running.partitions {
+            // One at a time under test, so that they are of different ages.
+            let width = if cfg!(test) && !at_once { 1 } else { rayon::current_num_threads() };
+            let (from, to) = (running.next, running.partitions.min(running.next + width));
+            let pieces: Vec<(u64, Vec<Pieces>)> = now.partitions[from..to]
+                .par_iter_mut()
+                .with_max_len(1)
+                .map(|partition| {
+                    let mut pieces = partition.closed();
+                    save_partition(partition, |piece| {
+                        pieces.push(piece);
+                        Ok(())
+                    })?;
+                    Ok((partition.taken.max(now.done), pieces))
+                })
+                .collect::<Result<_>>()?;
+            for (p, (taken, pieces)) in (from..to).zip(pieces) {
+                running.waiting.fetch_add(pieces.iter().map(Pieces::bytes).sum(), Ordering::Relaxed);
+                // Nobody takes it only if the thread has failed, which is noticed with the next round.
+                let _ = sender.send(Message::Pieces(p as u32, taken, pieces));
+            }
+            running.next = to;
+            let enough = || start.elapsed() > HOLD_UP || running.waiting.load(Ordering::Relaxed) > room;
+            if !at_once && (cfg!(test) || enough()) {
+                break;
+            }
+        }
+        if running.next == running.partitions
+            && let Some(body) = running.body.take()
+        {
+            let writers = now.spill.map(Spill::roll).unwrap_or_default();
+            let _ = sender.send(Message::End(writers, Box::new(body)));
+            running.sender = None;
+            self.given_up = false;
+        }
+        running.busy += start.elapsed();
+        if cfg!(test) && running.sender.is_none() {
+            self.join(now.spill)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the checkpoint that is being made: one of which not all was saved is given up.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub(crate) fn join(&mut self, spill: Option<&Spill>) -> Result<()> {
+        let Some(Running { sender, thread, busy, .. }) = self.running.take() else { return Ok(()) };
+        drop(sender);
+        let written = thread.join();
+        let written = written.map_err(|_| Error::new(ErrorKind::Io, "the thread that writes checkpoints panicked"))?;
+        if let Some(Written { kept, busy: writing }) = written? {
+            if let Some(spill) = spill {
+                spill.keep(kept);
+            }
+            let busy = busy + writing / rayon::current_num_threads() as u32;
+            let every = self.checkpoint.every;
+            self.due = Instant::now() + if every.is_zero() { every } else { every.max(busy * SHARE) };
+        }
+        Ok(())
+    }
+
+    fn positions(&self) -> Result<Vec<Vec<u8>>> {
+        self.checkpoint.sides.iter().map(|side| side.position()).collect()
+    }
+
+    /// Nothing is left to do, as `body` says, and no state is needed any more.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub(crate) fn end(&mut self, mut body: Saved) -> Result<()> {
+        body.facts.clone_from(&self.facts);
+        body.inputs.clone_from(&self.inputs);
+        if !body.finished {
+            body.sides = self.positions()?;
+            body.rows_out = self.rows_out.load(Ordering::Relaxed);
+            self.checkpoint.sides.iter().try_for_each(|side| side.sync())?;
+        }
+        lock(&self.directory).commit(Vec::new(), body.encode()?)
+    }
+}
+
+impl Drop for Saver {
+    fn drop(&mut self) {
+        // The folder is free again once its thread has gone.
+        let _ = self.join(None);
+    }
+}
+
+/// Adds the pieces of a block to the partition that they were saved from.
+fn add<K: KeyRows>(plan: &Plan, partition: &mut Partition<K>, segment: &Segment, entry: &Entry) -> Result<()> {
+    let block = segment.read(entry)?;
+    let columns: Vec<ColumnRef<'_>> = block.columns.iter().map(Column::view).collect();
+    let placed = |e: Error| e.in_file(segment.path()).at_offset(entry.offset);
+    for block in load::<K>(plan, &columns).map_err(placed)? {
+        partition.take(plan, 0, 0, &block.map_err(placed)?)?;
+    }
+    Ok(())
+}
+
+/// The thread's side: writes what comes; `None` if the checkpoint was given up.
+fn write(
+    directory: &Mutex<Directory>,
+    messages: &Receiver<Message>,
+    waiting: &AtomicUsize,
+    sides: &[Arc<dyn Side>],
+) -> Result<Option<Written>> {
+    let (disk, dir) = {
+        let directory = lock(directory);
+        (directory.disk().clone(), directory.path().to_path_buf())
+    };
+    let mut busy = Duration::ZERO;
+    let name = lock(directory).name("state");
+    let mut state = SegmentWriter::create(&*disk, dir.join(&name))?;
+    for message in messages {
+        let start = Instant::now();
+        match message {
+            Message::Pieces(partition, taken, pieces) => {
+                for piece in pieces {
+                    let bytes = piece.bytes();
+                    let label = Label { content: Content::Runs, partition, first: taken, last: taken, rows: 1 };
+                    let columns = piece.into_columns()?;
+                    state.append(label, &columns.iter().map(Column::view).collect::<Vec<_>>())?;
+                    waiting.fetch_sub(bytes, Ordering::Relaxed);
+                }
+                busy += start.elapsed();
+            }
+            Message::End(writers, mut body) => {
+                state.keep()?;
+                body.state = Some(name.clone());
+                let mut kept = Vec::new();
+                for writer in writers {
+                    let Some(mut segment) = writer.keep()? else { continue };
+                    let name = lock(directory).name("spill");
+                    segment.rename(&*disk, dir.join(&name))?;
+                    body.pieces.push((name, body.done));
+                    kept.push(segment);
+                }
+                sides.iter().try_for_each(|side| side.sync())?;
+                let files = body.pieces.iter().map(|(name, _)| name.clone()).chain([name]).collect();
+                lock(directory).commit(files, body.encode()?)?;
+                return Ok(Some(Written { kept, busy: busy + start.elapsed() }));
+            }
+        }
+    }
+    drop(state);
+    let _ = disk.remove(&dir.join(name));
+    Ok(None)
+}
