@@ -386,7 +386,7 @@ impl Saving {
         }
     }
 
-    /// The context has come to its end, after batch `k`: what is not saved is, before it closes.
+    /// The context has come to its end, after batch `k`, and nothing runs: what is not saved will be written.
     pub(crate) fn finish(&self, k: u64, counts: [u64; 3]) -> Result<()> {
         if k > lock(&self.desk).last && lock(&self.again).batches.is_empty() {
             let snapshot = self.snapshot(k, self.journal.next())?;
@@ -395,7 +395,6 @@ impl Saving {
             desk.next = Some(Snapshot { counts, ..snapshot });
             self.changed.notify_all();
         }
-        self.wait();
         Ok(())
     }
 

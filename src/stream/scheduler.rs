@@ -349,7 +349,9 @@ impl Core {
             let graph = lock(&self.graph);
             let making = saving.as_ref().map(|saving| saving.before(k));
             let jobs = guarded(|| graph.generate(k));
-            let made = saving.as_ref().zip(making);
+            // A batch that cannot be made, and ends the context, is made anew in the next life.
+            let lasting = jobs.is_ok() || self.settings.on_failure == OnFailure::Continue;
+            let made = saving.as_ref().zip(making).filter(|_| lasting);
             let logged = made.map_or(Ok(None), |(saving, making)| guarded(|| saving.after(k, making)));
             (jobs, logged)
         };
@@ -532,8 +534,9 @@ impl Core {
                 let _generation = lock(&self.graph);
                 saving.finish(k, counts)
             };
-            if let Err(error) = outcome {
-                self.fail(&error);
+            match outcome {
+                Ok(()) => saving.wait(),
+                Err(error) => self.fail(&error),
             }
         }
     }

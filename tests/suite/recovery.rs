@@ -430,6 +430,27 @@ fn g4_g5_states_do_not_grow_with_batches() {
     assert!(out.rows().iter().all(Vec::is_empty));
 }
 
+/// Segments of the log are of a minute; those that no checkpoint needs are removed.
+#[test]
+fn the_log_is_rotated_and_cleaned() {
+    let dir = tempfile::tempdir().unwrap();
+    let minutes = |b: Builder| b.batch_interval(Duration::from_secs(20));
+    let (ctx, _) = context(dir.path(), minutes, |ctx| {
+        let numbers = ctx.iterator_stream(0.., 3);
+        numbers.checkpoint(Duration::from_secs(40));
+        numbers.for_each_batch(|batch, _| batch.count().map(drop));
+    })
+    .unwrap();
+    ctx.start().unwrap();
+    let mut most = 0;
+    for k in 1..=40 {
+        ctx.run_until(Time::from_millis(20_000 * k)).unwrap();
+        most = most.max(std::fs::read_dir(dir.path().join("saved/log")).unwrap().count());
+    }
+    ctx.stop(false).unwrap();
+    assert!((2..=4).contains(&most), "{most} segments of 14");
+}
+
 pub struct Numbers;
 
 impl Receiver<u64> for Numbers {

@@ -190,6 +190,29 @@ fn a_batch_that_fails_is_not_saved_as_done() {
     }
 }
 
+/// A batch that could not be made is made in the next life, of the records that it should have had.
+#[test]
+fn a_batch_that_cannot_be_made_is_made_in_the_next_life() {
+    let (dir, disk, out) = (tempfile::tempdir().unwrap(), MemoryDisk::new("/d"), Out::default());
+    let files = dir.path().join("files");
+    std::fs::create_dir(&files).unwrap();
+    let open = || context(&disk, |b| b, |ctx| out.of("lines", &ctx.text_directory_stream(&files))).unwrap();
+    let ctx = open();
+    ctx.start().unwrap();
+    std::fs::write(files.join("one"), "one\n").unwrap();
+    ctx.run_until(Time::from_millis(1)).unwrap();
+    std::fs::rename(&files, dir.path().join("away")).unwrap();
+    assert!(ctx.run_until(Time::from_millis(2)).unwrap_err().to_string().starts_with("batch 2 ms: "));
+    drop(ctx);
+    std::fs::rename(dir.path().join("away"), &files).unwrap();
+    std::fs::write(files.join("two"), "two\n").unwrap();
+    let ctx = open();
+    ctx.start().unwrap();
+    ctx.run_until(Time::from_millis(3)).unwrap();
+    let lines: Vec<_> = out.all().into_values().collect();
+    assert_eq!(lines, [vec!["\"one\""], vec!["\"two\""], vec![]]);
+}
+
 /// What is being written waits for nobody and gives way to what is newer; a source commits what a checkpoint holds.
 #[test]
 fn sources_commit_when_a_checkpoint_holds_their_records() {
