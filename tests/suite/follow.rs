@@ -133,6 +133,15 @@ fn append(path: impl AsRef<Path>, text: &str) {
 const BY_KEY: [&str; 6] = ["--key", "k", "--window", "1m", "--sort", "key"];
 
 #[test]
+fn standard_input_that_ends_at_once_is_an_end() {
+    for format in ["auto", "json"] {
+        let mut run = Running::new(&["--follow", "-", "--format", format, "--window", "1m"]);
+        drop(run.stdin.take());
+        assert_eq!(run.end().good().out.lines().count(), 1, "{format}");
+    }
+}
+
+#[test]
 fn history_and_then_what_is_appended_through_rotation() {
     let (dir, log) = file("a.log", minute(0, "a", 3).as_bytes());
     let beside = |name: &str| dir.path().join(name);

@@ -55,7 +55,7 @@ pub(super) struct Content {
     pub(super) head: Vec<u8>,
     /// Size and time of change when it was last found that there is nothing new.
     seen: Option<(u64, Option<SystemTime>)>,
-    /// When it last had something new.
+    /// When it last had something new, or was retired.
     pub(super) changed: Instant,
     /// Nobody is expected to write to it any more: it is left once it has been quiet.
     pub(super) retired: bool,
@@ -102,6 +102,13 @@ impl Content {
         (self.offset, self.inside, self.seen, self.decoder) = (0, false, None, None);
         self.head.clear();
         self.changed = Instant::now();
+    }
+
+    /// Nobody is expected to write to it from now on; who has it open may still do so for a while.
+    pub(super) fn retire(&mut self) {
+        if !std::mem::replace(&mut self.retired, true) {
+            self.changed = Instant::now();
+        }
     }
 
     pub(super) fn is_packed(&self) -> bool {

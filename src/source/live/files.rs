@@ -17,7 +17,8 @@ use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-/// How long a file that was rotated away is still looked at for what is written to it late.
+/// How long a file that was rotated away is still looked at for what is written to it late, and how long one that cannot
+/// be opened may stay so.
 const GRACE: Duration = Duration::from_secs(10);
 /// How long a packed file must have been as it is, to be taken for whole.
 const SETTLED: Duration = Duration::from_millis(300);
@@ -33,6 +34,8 @@ pub(super) struct Files {
     known: HashMap<Identity, Seen>,
     /// Packed files that may still be written, and since when they have been as they are.
     settling: HashMap<Identity, (Seen, Instant)>,
+    /// Files that cannot be opened, and since when.
+    unreadable: HashMap<Identity, Instant>,
     /// What is not being read: read to its end, or not found.
     remembered: Vec<Position>,
     /// The numbers of the inputs that names stand for.
@@ -90,6 +93,7 @@ impl Files {
             contents: Vec::new(),
             known: HashMap::new(),
             settling: HashMap::new(),
+            unreadable: HashMap::new(),
             remembered: positions.into_iter().filter(|p| p.offset > 0).collect(),
             names: HashMap::new(),
             started: false,
@@ -148,40 +152,34 @@ impl Files {
         for content in &mut self.contents {
             match names.get(&content.id) {
                 Some(path) => {
-                    content.retired |= *path != content.name;
+                    if *path != content.name {
+                        content.retire();
+                    }
                     if *path != *content.path {
                         content.path = path.as_path().into();
                     }
                 }
                 // Under another name, or under none.
-                None => content.retired = true,
+                None => content.retire(),
             }
         }
         self.known.retain(|id, _| names.contains_key(id));
         self.settling.retain(|id, _| names.contains_key(id));
+        self.unreadable.retain(|id, _| names.contains_key(id));
         for (path, metadata) in listed {
             let id = Identity::of(&metadata);
             let seen = Seen { path: path.clone(), len: metadata.len(), modified: metadata.modified().ok() };
             if self.contents.iter().any(|c| c.id == id) || self.known.get(&id) == Some(&seen) {
                 continue;
             }
-            match self.tell(&path, id, &seen) {
-                Ok(Found::Unclear) => {}
-                Ok(Found::Copy) => {
-                    self.known.insert(id, seen);
-                }
-                Ok(Found::New) => {
-                    let input = self.input(&path, &mut number);
-                    let position = self.start(&path);
-                    self.add(input, position, &path, id, Vec::new())?;
-                }
-                Ok(Found::Rest(position, head)) => {
-                    self.remembered.retain(|p| *p != position);
-                    let input = self.input(Path::new(&position.path), &mut number);
-                    self.add(input, position, &path, id, head)?;
+            match self.begin(&path, id, seen, &mut number) {
+                Ok(()) => {
+                    self.unreadable.remove(&id);
                 }
                 // It may have gone in this moment.
                 Err(_) if !path.exists() => {}
+                // Its owner, or its mode, may be about to be set.
+                Err(_) if self.started && self.unreadable.entry(id).or_insert(begun).elapsed() < self.grace => {}
                 Err(e) => return Err(e),
             }
         }
@@ -191,6 +189,27 @@ impl Files {
         }
         // Large folders are not looked at all the time.
         self.next_look = begun + 20 * begun.elapsed();
+        Ok(())
+    }
+
+    /// Begins to read the file under `path`, if there is anything new in it.
+    fn begin(&mut self, path: &Path, id: Identity, seen: Seen, number: &mut impl FnMut(&Path) -> usize) -> Result<()> {
+        match self.tell(path, id, &seen)? {
+            Found::Unclear => {}
+            Found::Copy => {
+                self.known.insert(id, seen);
+            }
+            Found::New => {
+                let input = self.input(path, number);
+                let position = self.start(path);
+                self.add(input, position, path, id, Vec::new())?;
+            }
+            Found::Rest(position, head) => {
+                let input = self.input(Path::new(&position.path), number);
+                self.add(input, position.clone(), path, id, head)?;
+                self.remembered.retain(|p| *p != position);
+            }
+        }
         Ok(())
     }
 
@@ -204,7 +223,7 @@ impl Files {
                 let input = self.input(&name, number);
                 self.add(input, position, &path, id, head)?;
                 if let Some(content) = self.contents.last_mut() {
-                    content.retired = true;
+                    content.retire();
                 }
             }
         }
@@ -338,7 +357,7 @@ impl Files {
             return Ok(0);
         }
         if let Some(mut rest) = self.contents.pop() {
-            rest.retired = true;
+            rest.retire();
             self.contents.insert(at, rest);
         }
         Ok(1)

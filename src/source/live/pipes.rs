@@ -152,7 +152,13 @@ impl Pipe {
     pub(super) fn sample(&mut self, reading: &Reading) -> Result<(&[u8], bool)> {
         let full = self.rest.len() >= BLOCK_BYTES as usize;
         let ended = if full { false } else { self.take()? };
-        let end = if ended { self.rest.len() } else { self.lines(reading) };
+        self.ended = ended && self.rest.is_empty();
+        let end = match self.lines(reading) {
+            _ if ended => self.rest.len(),
+            // A line that is longer than all that is looked at.
+            0 if full => self.rest.len(),
+            whole => whole,
+        };
         Ok((&self.rest[..end.min(BLOCK_BYTES as usize)], ended || full))
     }
 

@@ -56,6 +56,8 @@ pub(super) struct Input {
     /// It may have something new.
     fresh: bool,
     last: Instant,
+    /// When it was last found to have nothing.
+    tried: Instant,
     silent: bool,
     /// Its number can be given again.
     free: bool,
@@ -115,7 +117,13 @@ impl LiveReader {
     fn first_lines(&mut self) -> Result<(Vec<u8>, Option<PathBuf>, bool)> {
         for content in &self.files.contents {
             let mut first = content.first(BLOCK_BYTES as usize)?;
-            first.truncate(memchr::memrchr(b'\n', &first).map_or(0, |at| at + 1));
+            let end = match memchr::memrchr(b'\n', &first) {
+                Some(at) => at + 1,
+                // A line that is longer than all that is looked at.
+                None if first.len() as u64 == BLOCK_BYTES => first.len(),
+                None => 0,
+            };
+            first.truncate(end);
             if !first.is_empty() {
                 return Ok((first, Some(content.path.to_path_buf()), false));
             }
@@ -185,7 +193,10 @@ impl LiveReader {
                     (input.last, input.silent) = (Instant::now(), false);
                     return Ok(Some(task));
                 }
-                None => self.inputs[number].fresh = false,
+                None => {
+                    let input = &mut self.inputs[number];
+                    (input.fresh, input.tried) = (false, Instant::now());
+                }
             }
         }
     }
@@ -287,10 +298,12 @@ impl LiveReader {
         Ok(Box::new(Came { text: TextTask { input, work: Work::Block(block), decoder, options, pool, seen }, arrival }))
     }
 
-    /// Says which inputs have fallen silent: those that had nothing at the last look, and long before.
+    /// Says which inputs have fallen silent: those that had nothing at the last look, and for long before it. How long ago that
+    /// look was says nothing: the run may have been held up.
     fn fall_silent(&mut self) {
         for (number, input) in self.inputs.iter_mut().enumerate() {
-            if !input.fresh && !input.silent && input.last.elapsed() >= self.live.idle {
+            let silence = input.tried.saturating_duration_since(input.last);
+            if !input.fresh && !input.silent && silence >= self.live.idle {
                 input.silent = true;
                 self.events.push_back((number, Arrival { event: Event::Silent, ..now() }));
             }
@@ -301,7 +314,8 @@ impl LiveReader {
 impl Input {
     /// A new input's number.
     fn add(inputs: &mut Vec<Input>) -> usize {
-        let input = Input { place: None, fresh: true, last: Instant::now(), silent: false, free: false };
+        let now = Instant::now();
+        let input = Input { place: None, fresh: true, last: now, tried: now, silent: false, free: false };
         match inputs.iter().position(|input| input.free) {
             Some(free) => {
                 inputs[free] = input;

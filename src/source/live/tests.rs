@@ -187,6 +187,68 @@ fn a_file_rotated_by_renaming_is_read_to_its_end() {
 }
 
 #[test]
+fn a_file_rotated_after_a_silence_is_read_to_its_end() {
+    let (_dir, path) = folder();
+    append(&path("a.log"), &lines(0..5));
+    let mut follower = Follower::of(&[path("a.log")], Live::new().follow(true), Duration::from_millis(500), 1000);
+    follower.have(5);
+    std::thread::sleep(Duration::from_millis(550));
+    fs::rename(path("a.log"), path("a.log.1")).unwrap();
+    append(&path("a.log"), &lines(5..6));
+    // The rotation has been noticed; the writer has not yet opened the new file.
+    follower.have(6);
+    append(&path("a.log.1"), &lines(6..8));
+    follower.have(8);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_at_first_is_tried_again() {
+    let (_dir, path) = folder();
+    append(&path("a.log"), &lines(0..2));
+    let mut follower = Follower::new(&[path("*.log")]);
+    follower.have(2);
+    // A kind of file that cannot be followed.
+    fs::write(path("b.log"), "PAR1").unwrap();
+    follower.have(2);
+    fs::write(path("b.log"), lines(2..4)).unwrap();
+    follower.have(4);
+    fs::write(path("c.log"), "PAR1").unwrap();
+    let begun = Instant::now();
+    let error = loop {
+        follower.reader.next_look = Instant::now();
+        match follower.reader.tasks(1) {
+            Ok(_) => assert!(begun.elapsed() < DEADLINE),
+            Err(error) => break error,
+        }
+    };
+    assert!(error.to_string().contains("c.log"), "{error}");
+}
+
+#[test]
+fn what_waits_while_the_run_is_held_up_is_no_silence() {
+    let (_dir, path) = folder();
+    append(&path("a.log"), &lines(0..1));
+    append(&path("b.log"), &lines(1..2));
+    let idle = Duration::from_secs(2);
+    let mut follower = Follower::of(&[path("*.log")], Live::new().follow(true).idle(idle), DEADLINE, 1000);
+    follower.until("the first lines", |f| f.numbers.len() == 2);
+    append(&path("a.log"), &lines(2..3));
+    append(&path("b.log"), &lines(3..4));
+    std::thread::sleep(idle + Duration::from_millis(100));
+    follower.until("the other lines", |f| f.numbers.len() == 4);
+    assert_eq!(follower.events, []);
+}
+
+#[test]
+fn a_first_line_of_any_length_is_a_sample() {
+    let (_dir, path) = folder();
+    append(&path("a.log"), &format!("{{\"n\":{}1}}", " ".repeat(5 << 20)));
+    let mut follower = Follower::new(&[path("a.log")]);
+    let (sample, name) = follower.reader.sample().unwrap().unwrap();
+    assert_eq!((sample.end - sample.start, name), (4 << 20, Some(path("a.log"))));
+}
+
+#[test]
 fn what_takes_over_a_name_is_new_however_alike_it_is() {
     let (_dir, path) = folder();
     append(&path("a.log"), &lines(0..1));
