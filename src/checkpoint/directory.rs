@@ -22,6 +22,9 @@ const SLOTS: [&str; 2] = ["manifest-0", "manifest-1"];
 const DRAFT: &str = "manifest-new";
 const LOCK: &str = "lock";
 
+/// How the names of files end that checkpoints are made of. Others in the folder are not ours.
+const ENDINGS: [&str; 2] = ["state", "spill"];
+
 /// The longest manifest that is read.
 const MOST_BYTES: u64 = 1 << 30;
 
@@ -129,8 +132,9 @@ impl Directory {
         &self.disk
     }
 
-    /// A name in the folder that no file has had.
-    pub fn name(&mut self, ending: &str) -> String {
+    /// A name in the folder that no file has had; `ending` is `state` or `spill`.
+    pub fn name(&mut self, ending: &'static str) -> String {
+        debug_assert!(ENDINGS.contains(&ending), "files that end in .{ending} are never swept");
         self.files += 1;
         format!("{}.{ending}", self.files - 1)
     }
@@ -184,7 +188,10 @@ impl Directory {
 
 /// The number of a file that is named as [`Directory::name`] does.
 fn numbered(path: &Path) -> Option<u64> {
-    path.extension()?;
+    let ending = path.extension()?.to_str()?;
+    if !ENDINGS.contains(&ending) {
+        return None;
+    }
     path.file_stem()?.to_str()?.parse().ok()
 }
 

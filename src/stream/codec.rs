@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 /// Turns records into bytes and back.
 pub trait Codec<T>: Send + Sync + 'static {
-    /// Appends the bytes of `record` to `out`.
+    /// Appends the bytes of `record` to `out`, at least one.
     ///
     /// # Errors
     /// The record cannot be written.
@@ -31,14 +31,20 @@ pub struct Postcard;
 
 impl<T: Serialize + DeserializeOwned> Codec<T> for Postcard {
     fn encode(&self, record: &T, out: &mut Vec<u8>) -> Result<()> {
-        let written = postcard::to_io(record, out);
-        written.map(|_| ()).map_err(|e| Error::data(format!("a record cannot be written in binary form: {e}")))
+        let before = out.len();
+        postcard::to_io(record, &mut *out)
+            .map_err(|e| Error::data(format!("a record cannot be written in binary form: {e}")))?;
+        if out.len() == before {
+            // A type of one value: its records are counted all the same.
+            out.push(0);
+        }
+        Ok(())
     }
 
     fn decode(&self, bytes: &mut &[u8]) -> Result<T> {
         let (record, rest) = postcard::take_from_bytes(bytes)
             .map_err(|e| Error::data(format!("a record cannot be read back from its binary form: {e}")))?;
-        *bytes = rest;
+        *bytes = if rest.len() == bytes.len() { rest.get(1..).unwrap_or_default() } else { rest };
         Ok(record)
     }
 }

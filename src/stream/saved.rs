@@ -211,14 +211,15 @@ impl<T: Data> Saved for KeptBatches<T> {
 
     fn capture(&self, k: u64) -> Result<Captured> {
         let codec = self.codec.get().ok_or_else(|| uncoded(&self.identity))?.clone();
-        let mut batches = Vec::new();
-        for j in (k + 1).saturating_sub(self.window)..=k {
-            batches.extend(self.parent.get(j)?.map(|batch| (j, batch)));
-        }
+        let window = (k + 1).saturating_sub(self.window)..=k;
+        let batches: Result<Vec<_>> = window.map(|j| Ok(self.parent.get(j)?.map(|batch| (j, batch)))).collect();
         Ok(Box::new(move |out| {
-            for (j, batch) in batches {
+            // One that failed has been told of, and leaves the window after a while.
+            let Ok(batches) = batches else { return Ok(false) };
+            for (j, batch) in batches.into_iter().flatten() {
                 // Kept, and so evaluated once whoever asks.
-                Section::new(0, j, batch.collect()?).encode(&*codec, &mut *out)?;
+                let Ok(records) = batch.collect() else { return Ok(false) };
+                Section::new(0, j, records).encode(&*codec, &mut *out)?;
             }
             Ok(true)
         }))

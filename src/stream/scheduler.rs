@@ -487,6 +487,12 @@ impl Core {
     /// Ends; a graceful stop takes in and runs everything that has arrived first.
     pub(crate) fn stop(&self, graceful: bool) -> Result<()> {
         if graceful && self.state() == ContextState::Active {
+            let this = std::thread::current().id();
+            if lock(&self.status).threads.iter().any(|thread| thread.thread().id() == this) {
+                return Err(Error::usage(
+                    "a graceful stop from inside a batch would wait for that batch: stop without grace, or from another thread",
+                ));
+            }
             let inputs = lock(&self.inputs).clone();
             inputs.iter().for_each(|input| input.stop());
             inputs.iter().for_each(|input| input.join());

@@ -143,6 +143,15 @@ fn refuse_input(args: &Common, output: &Path) -> Result<()> {
     Ok(())
 }
 
+/// A file of records that are left out, opened by `open`: not one of the inputs, which it would be fed back into.
+pub fn side(args: &Common, path: &Path, open: impl Fn(&Path) -> Result<Lines>) -> Result<Lines> {
+    refuse_input(args, path)?;
+    let lines = open(path)?;
+    // A pattern may match it now that it is there.
+    refuse_input(args, path).inspect_err(|_| drop(std::fs::remove_file(path)))?;
+    Ok(lines)
+}
+
 /// The input, as far as all commands read it.
 pub fn input(args: &Common, bad_lines: Option<&Lines>) -> Result<Query> {
     let inputs = if args.inputs.is_empty() { vec![PathBuf::from("-")] } else { args.inputs.clone() };

@@ -1,7 +1,7 @@
 //! `windrow parse`: the records of the input as they were parsed.
 
 use crate::args::Parse;
-use crate::common::{Output, input, report_bad};
+use crate::common::{Output, input, report_bad, side};
 use crate::lines::Lines;
 use windrow::sink::OutputFormat;
 use windrow::{Error, Result};
@@ -9,7 +9,7 @@ use windrow::{Error, Result};
 /// Runs the command.
 pub fn run(args: Parse) -> Result<()> {
     let output = Output::new(&args.common, OutputFormat::Ndjson)?;
-    let bad_lines = args.common.bad_lines.as_deref().map(Lines::create).transpose()?;
+    let bad_lines = args.common.bad_lines.as_deref().map(|path| side(&args.common, path, Lines::create)).transpose()?;
     let fields: Vec<&str> = args.fields.iter().flat_map(|list| list.split(',')).map(str::trim).collect();
     if fields.contains(&"") {
         return Err(Error::usage("--fields: a field name is missing between the commas"));

@@ -32,7 +32,8 @@ pub fn run(args: Replay) -> Result<()> {
     if args.late.is_some() && args.lateness.is_none() && live.is_none() {
         return Err(Error::usage("--late needs --lateness: without a bound no record is late"));
     }
-    let lines = |path: &Path| if args.checkpoint.is_some() { Lines::open(path) } else { Lines::create(path) };
+    let open = if args.checkpoint.is_some() { Lines::open } else { Lines::create };
+    let lines = |path: &Path| common::side(&args.common, path, open);
     let bad_lines = args.common.bad_lines.as_deref().map(lines).transpose()?;
     let late = args.late.as_deref().map(lines).transpose()?;
     let mut query = query(&args, bad_lines.as_ref(), late.as_ref())?;

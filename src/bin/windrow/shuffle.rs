@@ -1,7 +1,7 @@
 //! `windrow shuffle`: from flags to a repartitioning, from its records to a folder of files.
 
 use crate::args::Shuffle;
-use crate::common::{Output, input, keys, report_bad};
+use crate::common::{Output, input, keys, report_bad, side};
 use crate::lines::Lines;
 use arrow_array::RecordBatch;
 use windrow::memory::default_limit;
@@ -44,7 +44,7 @@ pub fn run(args: Shuffle) -> Result<()> {
     };
     let key = keys(&args.key)?;
     let memory = common.memory.or_else(default_limit).unwrap_or(MEMORY);
-    let bad_lines = common.bad_lines.as_deref().map(Lines::create).transpose()?;
+    let bad_lines = common.bad_lines.as_deref().map(|path| side(common, path, Lines::create)).transpose()?;
     let query = key.iter().fold(input(common, bad_lines.as_ref())?, |query, key| query.key(key));
     let mut records = query.memory(memory).repartition(args.partitions, carry)?;
     output.say(records.notes());

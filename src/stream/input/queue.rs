@@ -173,7 +173,7 @@ impl<I: Iterator> Iterated<I> {
         };
         let some: Vec<_> = rest.records.iter_mut().flat_map(|all| all.by_ref().take(wanted as usize)).collect();
         let count = some.len() as u64;
-        if count < self.per_batch {
+        if count < wanted {
             rest.records = None;
         }
         rest.taken += count;

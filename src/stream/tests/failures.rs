@@ -1,6 +1,7 @@
 //! What must not bring a context down, or at least not silently.
 
 use super::{collected, context, ms};
+use crate::ErrorKind;
 use crate::stream::{ContextState, ManualClock, OnFailure, Receiver, ReceiverOptions, State, StateSpec, Store};
 use crate::stream::{StreamingContext, Time};
 use crate::{Error, Result};
@@ -234,6 +235,16 @@ fn a_job_may_stop_its_context() {
     ctx.run_until(Time::from_millis(3)).unwrap();
     ctx.await_termination().unwrap();
     assert_eq!(ctx.state(), ContextState::Stopped);
+}
+
+#[test]
+fn a_job_that_stops_its_context_with_grace_is_told_that_it_cannot() {
+    let ctx = context(2);
+    let handle = ctx.clone();
+    ctx.queue_stream(vec![vec![1]]).for_each_batch(move |_, _| handle.stop(true));
+    ctx.start().unwrap();
+    let error = ctx.run_until(Time::from_millis(1)).unwrap_err();
+    assert!(error.kind() == ErrorKind::Usage && error.to_string().contains("from another thread"), "{error}");
 }
 
 #[test]

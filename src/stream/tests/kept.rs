@@ -163,3 +163,12 @@ fn objects_and_columns_are_saved_and_read_back() {
     std::fs::write(&part, bytes).unwrap();
     assert!(ctx.object_file::<Vec<String>>(&path).unwrap().collect().is_err());
 }
+
+#[test]
+fn records_without_contents_are_counted() {
+    let ctx = context(1);
+    for level in LEVELS {
+        let kept = ctx.batch_from(vec![(); 1000]).persist(level);
+        assert_eq!((kept.clone().count().unwrap(), kept.count().unwrap()), (1000, 1000), "{level:?}");
+    }
+}

@@ -213,6 +213,36 @@ fn a_batch_that_cannot_be_made_is_made_in_the_next_life() {
     assert_eq!(lines, [vec!["\"one\""], vec!["\"two\""], vec![]]);
 }
 
+/// While a window holds it nothing is saved, and then everything is.
+#[test]
+fn a_batch_that_fails_inside_a_window_ends_nothing() {
+    let (disk, out) = (MemoryDisk::new("/d"), Out::default());
+    let open = || {
+        let graph = |ctx: &StreamingContext| {
+            let rows = ctx.computed_stream(|time| Some(vec![time.millis()]));
+            let good = rows.map(|n| {
+                assert_ne!(n, 4, "bad luck");
+                n
+            });
+            let recent = good.window(ms(3), ms(1));
+            recent.checkpoint(ms(1));
+            out.of("recent", &recent);
+        };
+        context(&disk, |b| b.on_failure(OnFailure::Continue), graph).unwrap()
+    };
+    let ctx = open();
+    ctx.start().unwrap();
+    ctx.run_until(Time::from_millis(5)).unwrap();
+    drop(ctx);
+    let ctx = open();
+    assert!(ctx.recovers_from().unwrap().millis() <= 3);
+    ctx.start().unwrap();
+    ctx.run_until(Time::from_millis(8)).unwrap();
+    drop(ctx);
+    assert!(open().recovers_from().unwrap().millis() >= 7);
+    assert_eq!(out.all()[&("recent", 8)].concat(), "678");
+}
+
 /// What is being written waits for nobody and gives way to what is newer; a source commits what a checkpoint holds.
 #[test]
 fn sources_commit_when_a_checkpoint_holds_their_records() {
