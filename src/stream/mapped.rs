@@ -487,8 +487,8 @@ impl<K: Key, V: Data> DStream<(K, V)> {
         let ordered = Arc::new(Ordered::new(state));
         let (shape, settled) = (String::new(), snapshots.clone());
         let (stream, kept) = self.stateful(label, self.node.slide, partitions, ordered.clone(), shape, move |k| {
-            let mut taken = lock(&settled.taken);
-            *taken = taken.split_off(&(k + 1));
+            // Those of earlier batches may still be wanted where several run at once.
+            lock(&settled.taken).remove(&k);
         });
         let apply_until = Arc::new(move |k| ordered.apply_until(k));
         MapWithState { stream, snapshots, partitions, apply_until, kept }

@@ -299,7 +299,12 @@ impl Core {
 
     /// Ends the context because of `error`.
     fn fail(&self, error: &Error) {
-        lock(&self.status).error.get_or_insert((error.kind(), error.to_string()));
+        {
+            // Whoever sees the error sees that the context has stopped.
+            let mut status = lock(&self.status);
+            status.error.get_or_insert((error.kind(), error.to_string()));
+            status.state = ContextState::Stopped;
+        }
         self.halt();
     }
 
