@@ -27,6 +27,8 @@ pub(crate) struct Partition<K: KeyRows> {
     closed: Option<Vec<(WindowIndex, Pieces)>>,
     /// Records for which no session was open any more, not yet counted.
     late: Vec<(usize, usize)>,
+    /// What it takes was saved from it.
+    pub(in crate::query) restores: bool,
     /// Sessions that stayed open when others were last closed.
     kept: usize,
     lease: Lease,
@@ -43,6 +45,7 @@ impl<K: KeyRows> Partition<K> {
             taken: 0,
             closed: None,
             late: Vec::new(),
+            restores: false,
             kept: 0,
             lease,
             ids: Vec::new(),
@@ -83,7 +86,9 @@ impl<K: KeyRows> Partition<K> {
             };
             if let Some(sessions) = &mut self.sessions {
                 let spans = &block.spans[cells.clone()];
-                if block.marks.is_empty() {
+                if self.restores {
+                    sessions.add_saved(ids, spans, &block.rows, &block.states, cells);
+                } else if block.marks.is_empty() {
                     sessions.add(ids, spans, &block.rows, &block.states, cells);
                 } else {
                     let judged = (ids, &block.marks[cells.clone()]);

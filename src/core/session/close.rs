@@ -19,14 +19,18 @@ pub struct Closed<S> {
 }
 
 impl<S: Joined> Sessions<S> {
-    /// Everything as it stands: records and states by slot, and the slot, span and group of each session. Added again as a
-    /// block they are the same sessions.
+    /// Everything as it stands: records and states by slot, and the slot, span and group of each session, one that has closed
+    /// before those that touch it. [Added](Self::add_saved) again they are the same sessions.
     pub fn view(&mut self) -> (&Counts, &S, Vec<(usize, Span, GroupId)>) {
         // What is read is settled.
         self.rows.settle();
         self.states.settle();
         let live = self.links.iter().enumerate().filter(|(_, link)| link.before != DEAD);
-        let sessions = live.map(|(slot, link)| (slot, link.span, link.id)).collect();
+        let mut sessions: Vec<_> = live.map(|(slot, link)| (slot, link.span, link.id)).collect();
+        if !self.closed.is_empty() {
+            // One that begins after another has closed ends after it.
+            sessions.sort_by_key(|(_, span, _)| span.last);
+        }
         (&self.rows, &self.states, sessions)
     }
 

@@ -244,6 +244,20 @@ impl<S: Joined> Sessions<S> {
         }
     }
 
+    /// [Adds](Self::add) sessions as [`view`](Self::view) gave them: those that one touches had closed before it.
+    pub fn add_saved(&mut self, ids: &[GroupId], spans: &[Span], rows: &Counts, states: &S, range: Range<usize>) {
+        for (i, at) in range.enumerate() {
+            if self.heads.get(ids[i] as usize).is_some_and(|head| *head != NONE) {
+                self.touch(ids[i], spans[i]);
+                let last = self.touched.iter().map(|slot| self.links[*slot as usize].span.last).max();
+                if let Some(last) = last {
+                    self.expire(ids[i], last.saturating_add(self.gap).saturating_add(1));
+                }
+            }
+            self.add(&ids[i..=i], &spans[i..=i], rows, states, at..at + 1);
+        }
+    }
+
     /// A new session.
     fn push(&mut self, id: GroupId, span: Span, before: u32) -> u32 {
         let slot = self.links.len();

@@ -214,10 +214,12 @@ impl Saver {
                 let mut partition = Partition::new(plan, lease());
                 partition.taken = saved.done;
                 let Some(segment) = &segment else { return Ok(partition) };
+                partition.restores = true;
                 for entry in segment.entries().iter().filter(|entry| entry.label.partition as usize == p) {
                     partition.taken = entry.label.last;
                     add(plan, &mut partition, segment, entry)?;
                 }
+                partition.restores = false;
                 Ok(partition)
             })
             .collect::<Result<_>>()?;
