@@ -12,6 +12,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const LEAST: usize = 16 << 20;
 const LEAST_OF_THREAD: usize = 16 << 20;
 
+/// The least limit in which so many threads (0: one) can run, bytes.
+pub fn least_limit(threads: usize) -> usize {
+    LEAST.saturating_add(threads.max(1).saturating_mul(LEAST_OF_THREAD))
+}
+
 /// How many threads a limit of `limit` bytes has room for: `threads`, or if that is 0 as many as there are cores or fewer.
 ///
 /// # Errors
@@ -31,7 +36,7 @@ pub(crate) fn threads_within(limit: usize, threads: usize) -> Result<usize> {
         1 => (String::new(), ""),
         more => (format!(" for {more} threads"), ", or lower --threads"),
     };
-    let least = mebibytes(LEAST.saturating_add(wanted.saturating_mul(LEAST_OF_THREAD)));
+    let least = mebibytes(least_limit(wanted));
     let what = format!(
         "the memory limit of {} is too small{of}: {least} is the least that will do; raise --memory{or}",
         mebibytes(limit)

@@ -108,6 +108,14 @@ struct Status {
     failed: bool,
 }
 
+impl Status {
+    /// The context has failed. Whoever sees the error sees that it has stopped.
+    fn end(&mut self, error: (ErrorKind, String)) {
+        self.error.get_or_insert(error);
+        self.state = ContextState::Stopped;
+    }
+}
+
 /// A context without its handle.
 pub(crate) struct Core {
     pub(crate) settings: Settings,
@@ -299,12 +307,7 @@ impl Core {
 
     /// Ends the context because of `error`.
     fn fail(&self, error: &Error) {
-        {
-            // Whoever sees the error sees that the context has stopped.
-            let mut status = lock(&self.status);
-            status.error.get_or_insert((error.kind(), error.to_string()));
-            status.state = ContextState::Stopped;
-        }
+        lock(&self.status).end((error.kind(), error.to_string()));
         self.halt();
     }
 
@@ -465,7 +468,7 @@ impl Core {
         if let Some(error) = error
             && self.settings.on_failure == OnFailure::Stop
         {
-            status.error.get_or_insert(error);
+            status.end(error);
             drop(status);
             self.halt();
             return;

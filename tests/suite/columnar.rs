@@ -181,7 +181,7 @@ fn neither_row_groups_nor_threads_nor_files_change_a_byte() {
             assert!(again == want, "row groups of {group}, {threads} threads");
         }
         // Little memory: row groups are read in parts.
-        let parts = replay(&[&path(&name)], "name,int", &["--threads", "4", "--memory", "64MiB"]);
+        let parts = replay(&[&path(&name)], "name,int", &["--threads", "4", "--memory", "80MiB"]);
         assert!(parts.out == want, "row groups of {group} in parts");
         assert_eq!(parts.stat("read"), ROWS as u64);
     }

@@ -134,7 +134,7 @@ const BY_KEY: [&str; 6] = ["--key", "k", "--window", "1m", "--sort", "key"];
 
 #[test]
 fn standard_input_that_ends_at_once_is_an_end() {
-    for format in ["auto", "json"] {
+    for format in ["auto", "combined"] {
         let mut run = Running::new(&["--follow", "-", "--format", format, "--window", "1m"]);
         drop(run.stdin.take());
         assert_eq!(run.end().good().out.lines().count(), 1, "{format}");

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
-use windrow::memory::default_limit;
+use windrow::memory::{default_limit, least_limit};
 use windrow::metrics::Statistics;
 use windrow::query::Query;
 use windrow::sink::{OutputFormat, Roll, SinkSummary, Target};
@@ -152,6 +152,11 @@ pub fn side(args: &Common, path: &Path, open: impl Fn(&Path) -> Result<Lines>) -
     Ok(lines)
 }
 
+/// The memory limit; one that nobody asked for is no reason to refuse anything.
+pub fn memory(args: &Common) -> Option<usize> {
+    args.memory.or_else(|| default_limit().map(|limit| limit.max(least_limit(args.threads))))
+}
+
 /// The input, as far as all commands read it.
 pub fn input(args: &Common, bad_lines: Option<&Lines>) -> Result<Query> {
     let inputs = if args.inputs.is_empty() { vec![PathBuf::from("-")] } else { args.inputs.clone() };
@@ -189,7 +194,7 @@ pub fn query(args: &Common, inputs: Vec<PathBuf>, bad_lines: Option<&Lines>) -> 
     if let Some(limit) = args.memory {
         crate::allocator::give_back(limit);
     }
-    if let Some(memory) = args.memory.or_else(default_limit) {
+    if let Some(memory) = memory(args) {
         query = query.memory(memory);
     }
     if let Some(most) = args.max_bad {

@@ -1,10 +1,9 @@
 //! `windrow shuffle`: from flags to a repartitioning, from its records to a folder of files.
 
 use crate::args::Shuffle;
-use crate::common::{Output, input, keys, report_bad, side};
+use crate::common::{Output, input, keys, memory, report_bad, side};
 use crate::lines::Lines;
 use arrow_array::RecordBatch;
-use windrow::memory::default_limit;
 use windrow::query::{Carry, Parts};
 use windrow::sink::{Manifest, PartFiles, PartFormat};
 use windrow::{Error, Result};
@@ -43,7 +42,7 @@ pub fn run(args: Shuffle) -> Result<()> {
         _ => Carry::Typed,
     };
     let key = keys(&args.key)?;
-    let memory = common.memory.or_else(default_limit).unwrap_or(MEMORY);
+    let memory = memory(common).unwrap_or(MEMORY);
     let bad_lines = common.bad_lines.as_deref().map(|path| side(common, path, Lines::create)).transpose()?;
     let query = key.iter().fold(input(common, bad_lines.as_ref())?, |query, key| query.key(key));
     let mut records = query.memory(memory).repartition(args.partitions, carry)?;
