@@ -130,8 +130,13 @@ fn at_signals(stop: &Arc<AtomicBool>) {
 
 /// An output that is one of the inputs would be read while it is written, and lost.
 fn refuse_input(args: &Common, output: &Path) -> Result<()> {
+    // Pipes are not looked at: that would open them.
+    let is_file = |path: &Path| path.metadata().is_ok_and(|metadata| metadata.is_file());
+    if !is_file(output) {
+        return Ok(());
+    }
     let Ok(output_file) = same_file::Handle::from_path(output) else { return Ok(()) };
-    for input in expand(&args.inputs).unwrap_or_default() {
+    for input in expand(&args.inputs).unwrap_or_default().into_iter().filter(|input| is_file(input)) {
         if same_file::Handle::from_path(&input).is_ok_and(|input| input == output_file) {
             return Err(Error::usage(format!(
                 "the output {} is also an input ({}); give it another name",
