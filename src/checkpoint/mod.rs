@@ -10,7 +10,7 @@
 //!
 //! # Recovery scenarios
 //!
-//! What public engines test of their recovery, by the rows of the collected scenarios, and the tests here that show it:
+//! What public engines test of their recovery, by the rows of the collected scenarios, and the tests that show it:
 //!
 //! | rows | what | test |
 //! |---|---|---|
@@ -28,10 +28,10 @@
 //! | B9, C11, C12 | segments that come back | `b9_segments_that_come_back_change_nothing` |
 //! | B10, C7 | writes that fail | `b10_writes_are_tried_again_syncs_are_not` |
 //! | B11 | several records in one write: every commit is one, and they keep their frames | all of the above |
-//! | C1-C6, C8-C10 | which blocks belong to which batch: no such list exists; a checkpoint says the number of the next record | - |
+//! | C1-C6, C8-C10 | which records belong to which batch of a stream: the log has an entry for each batch | integration tests `recovery`, `recovery_refused` |
 //! | D5, D6, D7, D14 | a run that is done again replaces its output; checkpoints appear, and superseded ones go | `query::checkpoint::tests`, `two_slots_flip` |
 //! | D10 | what may be given anew (threads, memory) and what not | `another_query_and_a_full_disk_are_refused`, `another_run_is_refused_and_a_finished_one_says_so` |
-//! | D1-D4, D8, D9, D11-D13, E, F2, F3 | the typed face's streams and state: shown there, as far as it has checkpoints | - |
+//! | D1-D4, D8, D9, D11-D13, E, F2, F3 | streams and their states | integration tests `recovery`, whose head has a table of its own |
 //! | F1 | killed at random moments, again and again | `a_killed_run_gives_the_same_bytes`, `a_killed_run_with_a_bound_gives_the_same_bytes` |
 //! | G1, G3, G5 | copies, chains and lineages of a state: there is one state, saved whole | - |
 //! | G2, G4 | state of every shape, an empty one too | `a_run_that_dies_often_ends_all_the_same` |

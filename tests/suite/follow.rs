@@ -369,6 +369,7 @@ fn parquet_is_rolled_into_files_that_are_complete() {
 fn what_cannot_be_live_is_refused_in_words() {
     let (dir, log) = file("a.log", minute(0, "a", 3).as_bytes());
     let folder = dir.path().to_str().unwrap();
+    let [logs, bad] = ["*.log", "bad.log"].map(|name| format!("{folder}/{name}"));
     for (args, code, says) in [
         (vec!["--follow", &log], 2, "--window or --session"),
         (vec!["--follow", &log, "--window", "1m", "--naive"], 2, "reference"),
@@ -378,8 +379,11 @@ fn what_cannot_be_live_is_refused_in_words() {
         (vec![&log, "--window", "1m", "--idle", "1s"], 2, "--follow or --listen"),
         (vec!["--follow", &log, "--window", "1m", "--output-format", "parquet"], 2, "-o"),
         (vec!["--follow", &log, "--window", "1m", "-o", &log, "--output-format", "csv"], 2, "also an input"),
+        (vec!["--follow", &logs, "--window", "1m", "--bad-lines", &bad], 2, "also an input"),
+        (vec!["--follow", &logs, "--window", "1m", "--late", &bad], 2, "also an input"),
     ] {
         let error = windrow(&[&["replay"], &args[..]].concat()).fails(code);
         assert!(error.contains(says), "{args:?}: {error}");
+        assert_eq!(fs::read_dir(folder).unwrap().count(), 1, "{args:?} leaves nothing");
     }
 }

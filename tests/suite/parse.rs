@@ -86,6 +86,7 @@ fn wrong_usage_and_outputs_that_are_inputs() {
     for output in [&path, link.to_str().unwrap()] {
         assert!(windrow(&["parse", &path, "-o", output]).fails(2).contains("also an input"));
         assert!(windrow(&["replay", &path, "-o", output]).fails(2).contains("also an input"));
+        assert!(windrow(&["replay", &path, "--bad-lines", output]).fails(2).contains("also an input"));
     }
     assert_eq!(std::fs::read(&path).unwrap(), b"{\"ts\":1600000000,\"a\":1}\n");
 }

@@ -41,7 +41,7 @@ impl Coupons {
 
 /// The coupon that a value of this hash draws.
 #[inline]
-fn coupon(hash: u64) -> u32 {
+pub(crate) fn coupon(hash: u64) -> u32 {
     let level = (hash | 1 << (LEVELS - 1)).trailing_zeros();
     ((hash >> LEVELS) as u32) << 6 | level
 }

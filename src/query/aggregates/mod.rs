@@ -10,7 +10,7 @@
 mod bags;
 mod buckets;
 mod count_if;
-mod coupons;
+pub(super) mod coupons;
 mod custom;
 mod distinct;
 mod edge;

@@ -213,6 +213,25 @@ fn a_batch_that_cannot_be_made_is_made_in_the_next_life() {
     assert_eq!(lines, [vec!["\"one\""], vec!["\"two\""], vec![]]);
 }
 
+/// What is taken again is as much as was taken; that this is less than a batch takes now is no end.
+#[test]
+fn an_iterator_goes_on_in_larger_batches() {
+    let (disk, out) = (MemoryDisk::new("/d"), Out::default());
+    for (each, last) in [(2, 5), (6, 8)] {
+        let graph = |ctx: &StreamingContext| {
+            let numbers = ctx.iterator_stream(0..25, each);
+            numbers.checkpoint(ms(3));
+            out.of("numbers", &numbers);
+        };
+        let ctx = context(&disk, |b| b, graph).unwrap();
+        ctx.start().unwrap();
+        ctx.run_until(Time::from_millis(last)).unwrap();
+        ctx.stop(false).unwrap();
+    }
+    let all: Vec<String> = out.all().into_values().flatten().collect();
+    assert_eq!(all, (0..25).map(|n| n.to_string()).collect::<Vec<_>>());
+}
+
 /// While a window holds it nothing is saved, and then everything is.
 #[test]
 fn a_batch_that_fails_inside_a_window_ends_nothing() {
