@@ -10,7 +10,9 @@
 //!
 //! # Recovery scenarios
 //!
-//! What public engines test of their recovery, by the rows of the collected scenarios, and the tests that show it:
+//! What public engines test of their recovery, by the rows of the collected scenarios, and the tests that show it. Those without
+//! a room lie beside this file; `resume`, `follow`, `recovery` and `recovery_refused` are parts of the integration tests.
+//! Streams say in `recovery` what of D to H is theirs; the tests of both faces are named here where both have a say.
 //!
 //! | rows | what | test |
 //! |---|---|---|
@@ -28,14 +30,28 @@
 //! | B9, C11, C12 | segments that come back | `b9_segments_that_come_back_change_nothing` |
 //! | B10, C7 | writes that fail | `b10_writes_are_tried_again_syncs_are_not` |
 //! | B11 | several records in one write: every commit is one, and they keep their frames | all of the above |
-//! | C1-C6, C8-C10 | which records belong to which batch of a stream: the log has an entry for each batch | integration tests `recovery`, `recovery_refused` |
-//! | D5, D6, D7, D14 | a run that is done again replaces its output; checkpoints appear, and superseded ones go | `query::checkpoint::tests`, `two_slots_flip` |
-//! | D10 | what may be given anew (threads, memory) and what not | `another_query_and_a_full_disk_are_refused`, `another_run_is_refused_and_a_finished_one_says_so` |
-//! | D1-D4, D8, D9, D11-D13, E, F2, F3 | streams and their states | integration tests `recovery`, whose head has a table of its own |
-//! | F1 | killed at random moments, again and again | `a_killed_run_gives_the_same_bytes`, `a_killed_run_with_a_bound_gives_the_same_bytes` |
-//! | G1, G3, G5 | copies, chains and lineages of a state: there is one state, saved whole | - |
-//! | G2, G4 | state of every shape, an empty one too | `a_run_that_dies_often_ends_all_the_same` |
-//! | H | open windows and sessions | `windows_that_close_on_the_way_go_on`, `sessions_that_close_on_the_way_go_on` |
+//! | C1 | without a folder nothing is logged | `recovery::c1_without_a_folder_nothing_is_written` |
+//! | C2-C6, C9, C10 | which blocks belong to which batch: there are no blocks, the log has an entry for each batch | `stream::tests::recovery::receivers_go_on_after_a_death_at_every_operation` |
+//! | C8 | beginning anew on an old log is refused | `recovery_refused::c8_a_folder_with_a_checkpoint_is_not_begun_anew` |
+//! | D1-D4 | operators of streams; a replay has no batches that are run again: each record counts once, whatever the operator | `recovery::d1_*` to `d4_*`, `query::checkpoint::tests::windows_go_on` |
+//! | D5 | what is run again leaves one complete copy | `recovery::d5_*`, `resume::a_killed_run_gives_the_same_bytes` |
+//! | D6, D7, D14 | checkpoints appear, superseded ones go, two are kept | `two_slots_flip`, `recovery::d6_d7_d8_checkpoints_come_and_go` |
+//! | D8 | state is there before anything new is read, and again the next time | `query::checkpoint::tests::a_run_that_dies_often_ends_all_the_same`, `recovery::d6_d7_d8_*` |
+//! | D9 | a long pause: a replay knows no clock, a followed log is caught up with | `follow::a_followed_log_goes_on_behind_what_was_saved`, `recovery::d9_*` |
+//! | D10 | what may be given anew (threads, memory) and what not | `query::checkpoint::tests::another_query_and_a_full_disk_are_refused`, `resume::another_run_is_refused_and_a_finished_one_says_so`, `recovery::d10_*` |
+//! | D11, D12 | outputs that share a stream, the rate of receivers: streams only | `recovery::d11_*`, `d12_*` |
+//! | D13 | class loaders: there are none, a state is columns or what the program's own types are read from | - |
+//! | E | files across a restart: new ones while it is down, each once, the windows of before still count | `follow::a_followed_log_goes_on_behind_what_was_saved`, `recovery::e_files_are_taken_once_across_a_restart` |
+//! | F1, F2 | killed at random moments, again and again | `resume::a_killed_run_gives_the_same_bytes`, `resume::a_killed_run_with_a_bound_gives_the_same_bytes`, `follow::a_followed_log_goes_on_behind_what_was_saved` |
+//! | F3 | create or recover: the same command does either | `resume::another_run_is_refused_and_a_finished_one_says_so`, `recovery::f3_*` |
+//! | G1, G3 | copies and chains of another engine's map: a state is one, and saved whole | - |
+//! | G2, G4 | state of every shape, an empty one too | `query::checkpoint::tests::a_run_that_dies_often_ends_all_the_same` |
+//! | G5 | no growth with the number of batches: a checkpoint names no other one | `two_slots_flip`, `recovery::g4_g5_*` |
+//! | H | open windows, sliding and tumbling, and sessions, saved on the way | `query::checkpoint::tests::windows_that_close_on_the_way_go_on`, `sessions_that_close_on_the_way_go_on` |
+//!
+//! Damage: `query::checkpoint::tests::damage_is_told`, fuzz targets `manifest`, `log` and `checkpoint`. Every write and every sync that
+//! fails or is the last one: `query::checkpoint::tests`, in turn over windows, sessions, parts of blocks, several inputs, a
+//! bound of lateness, spilled state.
 //!
 //! Everything goes through a [`Disk`](crate::store::disk::Disk), so that tests can stop it after every write and sync.
 

@@ -5,6 +5,7 @@
 //! in steps as the watermark passes, so that memory holds what is open.
 
 use super::checkpoint::{Counted, Now, Saved, Saver};
+use super::flow::Flow;
 use super::judge::Judge;
 use super::keys::{ByteRows, KeyRows, WordRows};
 use super::map::{Mapped, Marks, Piece, Scratch, map_block};
@@ -26,11 +27,10 @@ use crate::source::merge::Merged;
 use crate::source::{BadPlace, Cut, Progress, Reader, Task};
 use arrow_array::RecordBatch;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// What happens to bad records.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -91,6 +91,8 @@ pub(crate) trait Run: Send {
     fn partial(&self) -> u64;
     /// How far followed files have been read whose records count in what was handed out or is still open.
     fn positions(&self) -> Vec<Position>;
+    /// Whether the run was stopped and its state saved.
+    fn is_saved(&self) -> bool;
     /// The rows are written, and nothing is left to do but to give them their name.
     fn seal(&mut self) -> Result<()>;
     /// The rows are where they should be.
@@ -137,48 +139,13 @@ struct Fold<K: KeyRows> {
     finished: bool,
     flow: Flow,
     saver: Option<Saver>,
+    /// No more is read, because the run is to end and its state to be saved; and it is.
+    stopped: bool,
+    saved: bool,
     /// The last block that was taken.
     done: u64,
     /// Tasks below this one, and blocks up to this one, were counted by a run before this one.
     before: (u64, u64),
-}
-
-/// How live input comes and goes.
-#[derive(Default)]
-struct Flow {
-    /// There was nothing more to read.
-    dry: bool,
-    /// Windows have closed that were not handed out, as far as is known.
-    has_closed: bool,
-    /// There are windows that were closed and not let go of.
-    handed_out: bool,
-    /// Nothing more will come; what has closed is handed out for the last time.
-    over: bool,
-    /// When windows that have closed are next worth a look.
-    next_close: Option<Instant>,
-    /// Windows that were handed out when the run was stopped.
-    closed: Option<u64>,
-    positions: BTreeMap<u64, Position>,
-}
-
-/// How long windows that have closed may wait while input goes on, and how much longer than looking at them takes.
-const CLOSE_EVERY: Duration = Duration::from_millis(100);
-const CLOSE_SHARE: u32 = 4;
-/// Texts that were read to their end whose positions are kept.
-const POSITIONS: usize = 4096;
-
-impl Flow {
-    fn is_due(&self) -> bool {
-        self.over || self.next_close.is_none_or(|next| Instant::now() >= next)
-    }
-
-    fn moved(&mut self, position: Position) {
-        self.positions.insert(position.text, position);
-        if self.positions.len() > POSITIONS {
-            let done = self.positions.iter().find(|(_, p)| p.done).map(|(text, _)| *text);
-            done.into_iter().for_each(|text| drop(self.positions.remove(&text)));
-        }
-    }
 }
 
 impl<K: KeyRows> Fold<K> {
@@ -245,18 +212,25 @@ impl<K: KeyRows> Fold<K> {
             emitter = saved.emitted.map(|emitted| Emission::resumed(plan.clone(), emitted));
             tally = saved.counted.tally(inputs);
             (tasks, before) = (saved.tasks, (saved.told, saved.done));
-            reader.skip(tasks)?;
             reader.seen().add(&saved.seen);
         }
         let mut flow = Flow::default();
         if let Some(live) = &context.live {
+            flow = Flow::new(&context.inputs, &live.positions);
             if let Some(lateness) = context.lateness.filter(|_| live.is_endless()) {
-                judge = Some(Judge::new(lateness, reader.first_times()?).live());
+                let mut now = Judge::new(lateness, reader.first_times()?).live();
+                if let Some(saved) = &saved {
+                    let same = flow.same(&saved.names);
+                    now = judge.map_or(now.clone(), |judge| now.after(&judge, &same));
+                    tally.renumber(&same);
+                }
+                judge = Some(now);
             }
             if let Some(speed) = live.speed {
                 reader = Box::new(Paced::new(reader, live.clone(), speed));
             }
-            live.positions.iter().for_each(|position| flow.moved(position.clone()));
+        } else {
+            reader.skip(tasks)?;
         }
         Ok(Fold {
             pipeline: Pipeline::new(round),
@@ -275,6 +249,8 @@ impl<K: KeyRows> Fold<K> {
             tasks,
             finished: saved.as_ref().is_some_and(|saved| saved.sealed),
             saver,
+            stopped: false,
+            saved: false,
             done: before.1,
             before,
             flow,
@@ -302,8 +278,10 @@ impl<K: KeyRows> Fold<K> {
         }
         let streams = self.streams();
         let Fold { plan, context, reader, pipeline, mapper, joints, judge, partitions, tally, spill, .. } = self;
-        let Fold { tasks, saver, done, before, emitter, flow, .. } = self;
+        let Fold { tasks, saver, done, before, emitter, flow, stopped, .. } = self;
         let (seen, before) = (reader.seen(), *before);
+        // A run that is saved ends between two rounds.
+        let ends = saver.is_some();
         let spill = spill.as_ref();
         let (budget, progress) = (context.budget.clone(), context.progress.clone());
         let bound = context.lateness.map(|lateness| lateness.bound);
@@ -312,6 +290,10 @@ impl<K: KeyRows> Fold<K> {
         let mut reducer = Reducer { plan, budget: &budget, spill, mapper, judge, partitions, tally, again: None };
         let ended = pipeline.run(
             |most| {
+                if ends && progress.is_stopped() {
+                    *stopped = true;
+                    return Ok(Vec::new());
+                }
                 progress.go_on()?;
                 let first = *tasks;
                 let next = reader.tasks(most)?;
@@ -367,7 +349,7 @@ impl<K: KeyRows> Fold<K> {
                     let input = unit.report.input;
                     ended.extend(unit.report.ended.then_some(input));
                     if let Some(arrival) = &unit.report.arrival {
-                        moved.extend(arrival.position.clone());
+                        moved.extend(arrival.position.clone().map(|position| (input, position)));
                         blocks.push(Turn::Arrival(input, arrival.clone()));
                     }
                     if unit.task >= before.0 {
@@ -387,22 +369,16 @@ impl<K: KeyRows> Fold<K> {
                     }
                 }
                 reducer.reduce(blocks, &mut context.late_sink)?;
-                moved.into_iter().for_each(|position| flow.moved(position));
+                moved.into_iter().for_each(|(input, position)| flow.read(input, position));
                 if let Some(judge) = &mut *reducer.judge {
                     ended.into_iter().for_each(|input| judge.end(input));
                 }
                 if let Some(saver) = saver {
                     let (limit, done) = (budget.limit(), *done);
                     let body = || Saved {
-                        tasks: joints.iter().filter_map(Joint::pending).min().unwrap_or(told),
-                        told,
-                        done,
                         bits: mapper.partitioning.known(),
-                        counted: Counted::of(reducer.tally),
                         seen: seen.save(),
-                        judge: reducer.judge.clone(),
-                        emitted: emitter.as_ref().map(Emission::emitted),
-                        ..Saved::default()
+                        ..Saved::of(reducer.tally, reducer.judge, joints, emitter.as_ref(), flow, (told, done))
                     };
                     // What was judged, handed out and written must be of one moment.
                     let at_once = reducer.judge.is_some();
@@ -412,6 +388,21 @@ impl<K: KeyRows> Fold<K> {
                 Ok(if streams && closes { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
             },
         )?;
+        let is_over = ended && flow.over && context.live.as_ref().is_some_and(Live::is_stopped);
+        let stopped = ended && *stopped;
+        if let Some(saver) = saver.as_mut().filter(|_| stopped || is_over) {
+            let (limit, done) = (budget.limit(), *done);
+            let told = (*tasks).max(before.0);
+            let body = Saved {
+                bits: mapper.partitioning.known(),
+                seen: seen.save(),
+                ..Saved::of(reducer.tally, reducer.judge, joints, emitter.as_ref(), flow, (told, done))
+            };
+            saver.stop(Now { partitions: reducer.partitions, spill, limit, done, at_once: true }, body)?;
+            self.saved = true;
+            self.finished = true;
+            return if stopped { Err(saver.stopped()) } else { Ok(()) };
+        }
         if ended && live && !flow.over {
             flow.dry = true;
             flow.has_closed = reducer.has_closed();
@@ -461,8 +452,7 @@ impl<K: KeyRows> Fold<K> {
                 self.flow.closed = Some(emitter.windows().1);
             }
             emitter.close(watermark, &mut self.partitions)?;
-            (self.flow.has_closed, self.flow.handed_out) = (false, true);
-            self.flow.next_close = Some(Instant::now() + CLOSE_EVERY.max(CLOSE_SHARE * begun.elapsed()));
+            self.flow.looked(begun);
             return Ok(());
         }
         if self.finished {
@@ -483,7 +473,9 @@ impl<K: KeyRows> Fold<K> {
 
 impl<K: KeyRows> Run for Fold<K> {
     fn next_block(&mut self) -> Result<Option<Vec<RecordBatch>>> {
-        self.context.progress.go_on()?;
+        if self.saver.is_none() || self.finished {
+            self.context.progress.go_on()?;
+        }
         loop {
             if let Some(waves) = &mut self.waves {
                 return waves.next_block();
@@ -534,6 +526,10 @@ impl<K: KeyRows> Run for Fold<K> {
 
     fn positions(&self) -> Vec<Position> {
         self.flow.positions.values().cloned().collect()
+    }
+
+    fn is_saved(&self) -> bool {
+        self.saved
     }
 
     fn seal(&mut self) -> Result<()> {

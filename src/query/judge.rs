@@ -45,6 +45,17 @@ impl Judge {
         Judge { reached: Some(i64::MIN), ..self }
     }
 
+    /// Goes on where `before` stood, of whose inputs some are among these: their numbers there, and here.
+    pub(super) fn after(mut self, before: &Judge, same: &[(usize, usize)]) -> Judge {
+        for (there, here) in same {
+            if let Some(input @ (Input::Running(_) | Input::Silent(_))) = before.inputs.get(*there) {
+                self.make_room(*here);
+                self.inputs[*here] = input.clone();
+            }
+        }
+        Judge { greatest: before.greatest, disorder: before.disorder, reached: before.reached, ..self }
+    }
+
     /// The watermark of the whole stream: nothing that comes counts in a window that has closed by it. The least integer
     /// if that is unknown, the greatest if all inputs have ended.
     pub(super) fn watermark(&self) -> i64 {

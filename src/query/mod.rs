@@ -30,6 +30,7 @@ mod emit;
 mod exec;
 pub mod expr;
 mod finish;
+mod flow;
 mod having;
 mod judge;
 mod keys;

@@ -67,6 +67,9 @@ impl Rows {
         if let Some(saver) = &saver {
             options.lengths = Arc::new(saver.lengths());
             options.task_bytes = Some(saver.task_bytes());
+            if let Some(live) = &mut options.live {
+                (live.positions, live.keep_open) = (saver.positions(), true);
+            }
         }
         if window.is_some() && session.is_some() {
             return Err(Error::usage("a query has windows or sessions; leave one of them out"));
@@ -160,6 +163,12 @@ impl Rows {
     /// complete but for its name.
     pub fn is_sealed(&self) -> bool {
         self.sealed
+    }
+
+    /// Whether the run was stopped and its state is saved in the [checkpoint](Query::checkpoint): the rows of the windows that
+    /// are open come when the same query goes on. Only live input ends so; other runs end in an error that says it.
+    pub fn is_saved(&self) -> bool {
+        self.run.is_saved()
     }
 
     /// Takes note in the [checkpoint](Query::checkpoint), if there is one, that all rows were written, before an output that

@@ -26,6 +26,15 @@ impl Tally {
         Tally { next_line: vec![0; inputs.max(1)], ..Tally::default() }
     }
 
+    /// Inputs have other numbers than they had: those there, and here.
+    pub(super) fn renumber(&mut self, same: &[(usize, usize)]) {
+        let before = std::mem::take(&mut self.next_line);
+        self.next_line.resize(same.iter().map(|(_, here)| here + 1).max().unwrap_or(1), 0);
+        for (there, here) in same {
+            self.next_line[*here] = before.get(*there).copied().unwrap_or(0);
+        }
+    }
+
     /// Takes note of what a task said.
     ///
     /// # Errors

@@ -25,7 +25,12 @@ pub(super) struct ArrowSink {
 
 impl ArrowSink {
     pub(super) fn open(path: Option<&Path>, schema: &SchemaRef) -> Result<Self> {
-        let out = Buffered::new(Writer::open(path)?);
+        Self::to(Writer::open(path)?, schema)
+    }
+
+    /// Into what is open already.
+    pub(super) fn to(writer: Writer, schema: &SchemaRef) -> Result<Self> {
+        let out = Buffered::new(writer);
         let file = FileWriter::try_new(out, schema)
             .map_err(|e| Error::usage(format!("these columns cannot be written as Arrow: {e}")))?;
         Ok(ArrowSink { file, schema: schema.clone(), left: Blocks::default(), rows: 0 })

@@ -76,8 +76,25 @@ impl Destination {
         let Some((from, to)) = unfinished(path) else {
             return Err(Error::output(format!("the output {} names no file", path.display())));
         };
+        let file = Self::cut(path, &from, len)?;
+        let rename = Some(Rename { from, to, stays: true });
+        Ok(Destination { out: Out::File(file), name: path.to_path_buf(), rename, is_stdout: false })
+    }
+
+    /// Opens `path` under its own name, to be read while it grows, to go on behind its first `len` bytes. A device is written
+    /// to directly.
+    pub(super) fn open_live_at(path: &Path, len: u64) -> Result<Self> {
+        if fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
+            return Self::open(Some(path));
+        }
+        let file = Self::cut(path, path, len)?;
+        Ok(Destination { out: Out::File(file), name: path.to_path_buf(), rename: None, is_stdout: false })
+    }
+
+    /// Opens the file `from`, which holds the output `path`, cut back to `len` bytes and at its end.
+    fn cut(path: &Path, from: &Path, len: u64) -> Result<File> {
         let failed = |e| cannot("open", path).because(e);
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&from).map_err(failed)?;
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(from).map_err(failed)?;
         let found = file.metadata().map_err(failed)?.len();
         if found < len {
             return Err(Error::output(format!(
@@ -88,16 +105,14 @@ impl Destination {
             )));
         }
         file.set_len(len).and_then(|()| (&file).seek(SeekFrom::Start(len))).map_err(failed)?;
-        let rename = Some(Rename { from, to, stays: true });
-        Ok(Destination { out: Out::File(file), name: path.to_path_buf(), rename, is_stdout: false })
+        Ok(file)
     }
 
-    /// The file, of an output that can be gone on with.
+    /// The file, if it is one that can be gone on with.
     pub(super) fn file(&self) -> Result<Option<File>> {
-        match (&self.out, &self.rename) {
-            (Out::File(file), Some(rename)) if rename.stays => {
-                file.try_clone().map(Some).map_err(|e| cannot("open", &self.name).because(e))
-            }
+        let failed = |e| cannot("open", &self.name).because(e);
+        match &self.out {
+            Out::File(file) if file.metadata().map_err(failed)?.is_file() => file.try_clone().map(Some).map_err(failed),
             _ => Ok(None),
         }
     }

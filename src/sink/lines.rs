@@ -11,7 +11,6 @@ use crate::Result;
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::SchemaRef;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How a row becomes a line.
@@ -47,12 +46,16 @@ impl<L: Lines> LineSink<L> {
 }
 
 impl<L: Lines> LineSink<L> {
-    /// Opens `path` to go on `at` a position, or to begin so that it can be gone on with.
-    pub(super) fn open_at(path: &Path, schema: &SchemaRef, at: Option<&[u8]>) -> Result<Self> {
+    /// Goes on `at` a position, or begins so that it can be gone on with, in what `open` opens behind so many bytes.
+    pub(super) fn open_at(
+        open: impl FnOnce(u64) -> Result<Writer>,
+        schema: &SchemaRef,
+        at: Option<&[u8]>,
+    ) -> Result<Self> {
         let number =
             |bytes: &[u8], n: usize| bytes.get(n..).and_then(|b| b.first_chunk()).copied().map(u64::from_le_bytes);
         let found = at.and_then(|at| Some((number(at, 0)?, number(at, 8)?)));
-        let writer = Writer::open_at(path, found.map_or(0, |(_, bytes)| bytes))?;
+        let writer = open(found.map_or(0, |(_, bytes)| bytes))?;
         let mut head = Row::default();
         let lines = L::new(schema, &mut head);
         if found.is_none() {

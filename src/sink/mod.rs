@@ -29,6 +29,7 @@ mod null;
 mod parquet;
 mod parts;
 mod rolled;
+mod spooled;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -228,19 +229,45 @@ impl Target {
     }
 }
 
-/// Opens `target` as [`open`] does, so that it can be gone on with if this process dies: a CSV or NDJSON file is written under
-/// the name `.NAME.windrow-checkpoint.tmp`, which stays until [`Sink::finish`], and goes on `at` a [position](Sink::position),
-/// which cuts it back. Other outputs begin anew.
+/// Opens `target` as [`open`] does, so that it can be gone on with if this process dies, `at` a [position](Sink::position). A
+/// CSV or NDJSON file is written under the name `.NAME.windrow-checkpoint.tmp`, which stays until [`Sink::finish`], and is cut
+/// back. Parquet and Arrow are a row of numbered files beside it, of as many rows each as `roll` says (1 Mi if it does not),
+/// whatever its size and age. Other outputs begin anew.
 ///
 /// # Errors
-/// As [`open`], and if the file is shorter than that.
-pub fn open_at(target: &Target, schema: &SchemaRef, at: Option<&[u8]>) -> Result<Box<dyn Sink>> {
+/// As [`open`], and if the file is shorter than that; if numbered files are there already that are not this output's.
+pub fn open_at(target: &Target, schema: &SchemaRef, roll: Roll, at: Option<&[u8]>) -> Result<Box<dyn Sink>> {
+    let open_at = |len| target.path.as_deref().map_or_else(|| Writer::open(None), |path| Writer::open_at(path, len));
+    resumed(target, open_at, schema, roll, at)?.map_or_else(|| open(target, schema), Ok)
+}
+
+/// The same for an output that is read while it grows: a CSV or NDJSON file is written under its own name.
+///
+/// # Errors
+/// As [`open_at`].
+pub fn open_live_at(target: &Target, schema: &SchemaRef, roll: Roll, at: Option<&[u8]>) -> Result<Box<dyn Sink>> {
     let path = target.path.as_deref();
-    Ok(match (target.format, path) {
-        (OutputFormat::Csv, Some(path)) => Box::new(LineSink::<csv::Csv>::open_at(path, schema, at)?),
-        (OutputFormat::Ndjson, Some(path)) => Box::new(LineSink::<ndjson::Ndjson>::open_at(path, schema, at)?),
-        (OutputFormat::Null, _) => Box::new(null::NullSink::at(schema, at)),
-        _ => open(target, schema)?,
+    let open_at = |len| path.map_or_else(|| Writer::open_live(None), |path| Writer::open_live_at(path, len));
+    resumed(target, open_at, schema, roll, at)?.map_or_else(|| open_live(target, schema, roll), Ok)
+}
+
+/// An output that can be gone on with, in what `open` opens behind so many bytes; `None` if there is no such one.
+fn resumed(
+    target: &Target,
+    open: impl FnOnce(u64) -> Result<Writer>,
+    schema: &SchemaRef,
+    roll: Roll,
+    at: Option<&[u8]>,
+) -> Result<Option<Box<dyn Sink>>> {
+    let rows = if roll.rows == u64::MAX { spooled::FILE_ROWS } else { roll.rows };
+    Ok(match target.format {
+        OutputFormat::Csv => Some(Box::new(LineSink::<csv::Csv>::open_at(open, schema, at)?)),
+        OutputFormat::Ndjson => Some(Box::new(LineSink::<ndjson::Ndjson>::open_at(open, schema, at)?)),
+        OutputFormat::Null => Some(Box::new(null::NullSink::at(schema, at))),
+        OutputFormat::Arrow | OutputFormat::Parquet => {
+            Some(Box::new(spooled::SpooledSink::open(target, schema, rows, at)?))
+        }
+        OutputFormat::Table => None,
     })
 }
 

@@ -63,7 +63,11 @@ struct Group {
 
 impl ParquetSink {
     pub(super) fn open(path: Option<&Path>, schema: &SchemaRef) -> Result<Self> {
-        let writer = Writer::open(path)?;
+        Self::to(Writer::open(path)?, schema)
+    }
+
+    /// Into what is open already.
+    pub(super) fn to(writer: Writer, schema: &SchemaRef) -> Result<Self> {
         let mut properties = WriterProperties::builder()
             .set_compression(Compression::SNAPPY)
             .set_statistics_enabled(EnabledStatistics::Chunk)

@@ -79,6 +79,13 @@ impl Writer {
         Self::start(destination, len, file)
     }
 
+    /// The same for an output that is read while it grows.
+    pub(super) fn open_live_at(path: &Path, len: u64) -> Result<Self> {
+        let destination = Destination::open_live_at(path, len)?;
+        let file = destination.file()?;
+        Self::start(destination, len, file)
+    }
+
     fn start(mut destination: Destination, len: u64, file: Option<File>) -> Result<Self> {
         let is_stdout = destination.is_stdout();
         let name = destination.name().to_path_buf();

@@ -206,9 +206,14 @@ pub struct Progress {
 }
 
 impl Progress {
+    /// Whether somebody wants the run to end.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
     /// Whether the run is to go on.
     pub(crate) fn go_on(&self) -> Result<()> {
-        if self.stop.load(Ordering::Relaxed) {
+        if self.is_stopped() {
             return Err(crate::Error::new(crate::ErrorKind::Io, "stopped before the end of the input"));
         }
         Ok(())

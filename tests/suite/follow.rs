@@ -387,3 +387,71 @@ fn what_cannot_be_live_is_refused_in_words() {
         assert_eq!(fs::read_dir(folder).unwrap().count(), 1, "{args:?} leaves nothing");
     }
 }
+
+/// Stopped and killed again and again, with the log rotated meanwhile: every record is counted once, every row written once.
+#[test]
+fn a_followed_log_goes_on_behind_what_was_saved() {
+    let (dir, log) = file("a.log", minute(0, "a", 30).as_bytes());
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (logs, out, saved) = (path("a.log*"), path("out.csv"), path("saved"));
+    let args =
+        [&["--follow", &logs, "-o", &out, "--checkpoint", &saved, "--checkpoint-every", "0s", "--stats"], &BY_KEY[..]]
+            .concat();
+    let written = |text: &str| {
+        wait_for(text, || fs::read_to_string(&out).ok().filter(|rows| rows.contains(text)).map(drop));
+    };
+    let mut want = "window_start,window_end,k,count\n".to_owned() + &row(0, "a", 30);
+    let (mut run, mut stopped) = (Running::new(&args), 0);
+    for at in 1..14 {
+        let n = 20 + at;
+        append(&log, &minute(at, "a", n));
+        // It closes the one before.
+        written(&row(at - 1, "a", if at == 1 { 30 } else { n - 1 }));
+        want += &row(at, "a", n);
+        match at % 3 {
+            0 => {
+                run.signal("-TERM");
+                let ran = run.end().good();
+                assert!(ran.err.contains("going on from the checkpoint in "), "{}", ran.err);
+                assert!(
+                    ran.err.contains("stopped: the state is saved in ") && !ran.err.contains("partial"),
+                    "{}",
+                    ran.err
+                );
+                stopped += 1;
+            }
+            1 => drop(run),
+            _ => continue,
+        }
+        if at % 4 == 0 {
+            fs::rename(&log, path(&format!("a.log.{at}"))).unwrap();
+        }
+        run = Running::new(&args);
+    }
+    append(&log, &minute(20, "b", 30));
+    written(&row(13, "a", 33));
+    run.signal("-TERM");
+    let ran = run.end().good();
+    assert_eq!(fs::read_to_string(&out).unwrap(), want);
+    assert_eq!((ran.stat("used"), ran.stat("late")), (30 + (21..34).sum::<u64>() + 30, 0));
+    assert_eq!(stopped, 4);
+    let other = windrow(&[&["replay"], &args[..], &["--where", "k = 'a'"]].concat()).fails(2);
+    assert!(other.contains("--where was not given and is k = 'a'"), "{other}");
+}
+
+/// What cannot be read again is not saved.
+#[test]
+fn live_input_that_is_gone_once_it_is_read_is_not_saved() {
+    let dir = tempfile::tempdir().unwrap();
+    let saved = dir.path().join("saved");
+    let saved = saved.to_str().unwrap();
+    for live in [&["--follow", "-"][..], &["--listen", "127.0.0.1:0"]] {
+        let error = windrow(&[&["replay", "--checkpoint", saved], live, &BY_KEY[..]].concat()).fails(2);
+        assert!(error.contains("cannot be read again, and no log of it is kept"), "{error}");
+    }
+    let (_dir, log) = file("a.log", minute(0, "a", 3).as_bytes());
+    let error = windrow(&[&["replay", &log, "--checkpoint", saved, "--speed", "60x"], &BY_KEY[..]].concat()).fails(2);
+    assert!(error.contains("leave out --speed or --checkpoint"), "{error}");
+    let error = windrow(&[&["replay", &log, "--follow", "--checkpoint", saved], &BY_KEY[..]].concat()).fails(2);
+    assert!(error.contains("an output that can be gone on with"), "{error}");
+}

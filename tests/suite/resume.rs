@@ -1,6 +1,7 @@
 //! `--checkpoint`: the real binary, killed at random moments and started again, gives the bytes of a run that was left alone.
 
 use crate::run::{Ran, file, windrow};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -72,16 +73,29 @@ impl Moments {
     }
 }
 
+/// The files of an output, by what follows `stem` in their names.
+fn files(dir: &Path, stem: &str, ending: &str) -> BTreeMap<String, Vec<u8>> {
+    let listed = std::fs::read_dir(dir).unwrap().flatten();
+    let named = listed.filter_map(|e| Some((e.path(), e.file_name().to_str()?.strip_prefix(stem)?.to_owned())));
+    let own = named.filter(|(_, rest)| rest.ends_with(ending) && (rest.starts_with('.') || rest.starts_with("-0")));
+    own.map(|(path, rest)| (rest, std::fs::read(path).unwrap())).collect()
+}
+
 /// Kills a run at random moments until it has been killed `kills` times, each time going on or beginning anew, and compares.
 fn killed(input: &str, dir: &Path, ending: &str, more: &[&str], kills: u32) -> Moments {
     let path = |name: &str| dir.join(name).to_str().unwrap().to_owned();
     let whole = path(&format!("whole.{ending}"));
     let bad = [path("bad-whole"), path("bad-killed")];
     let start = Instant::now();
+    // Parquet is rolled if it is to be gone on with.
+    let rolled = path("whole-saved");
+    let rolled = if ending == "parquet" { &["--checkpoint", &rolled][..] } else { &[] };
     let want = windrow(
-        &[&["replay", input, "-q", "--bad-lines", &bad[0], "--stats", "-o", &whole], &QUERY[..], more].concat(),
+        &[&["replay", input, "-q", "--bad-lines", &bad[0], "--stats", "-o", &whole], &QUERY[..], more, rolled].concat(),
     )
     .good();
+    let whole = files(dir, "whole", ending);
+    assert!(ending != "parquet" || whole.len() > 3, "{:?}", whole.keys());
     let alone = start.elapsed();
     let mut moments = Moments::default();
     let mut random = 0x9e37_79b9_7f4a_7c15u64;
@@ -114,10 +128,9 @@ fn killed(input: &str, dir: &Path, ending: &str, more: &[&str], kills: u32) -> M
             killed += 1;
         }
         let ran = windrow(&all).good();
-        assert!(
-            std::fs::read(&whole).unwrap() == std::fs::read(&output).unwrap(),
-            "round {round} of {more:?}: other bytes"
-        );
+        let found = files(dir, &format!("out-{round}"), ending);
+        assert_eq!(found.keys().collect::<Vec<_>>(), whole.keys().collect::<Vec<_>>(), "round {round} of {more:?}");
+        assert!(found == whole, "round {round} of {more:?}: other bytes");
         if ran.err.contains('{') {
             assert!(
                 std::fs::read(&bad[0]).unwrap() == std::fs::read(&bad[1]).unwrap(),
@@ -155,6 +168,8 @@ fn a_killed_run_with_a_bound_gives_the_same_bytes() {
     assert!(moments.after > 0, "{moments:?}");
     let sessions = [&late[..], &["--memory", "2GiB"]].concat();
     killed(&input, dir.path(), "ndjson", &sessions, kills() / 4);
+    let rolled = [&late[..], &["--roll", "20000rows"]].concat();
+    killed(&input, dir.path(), "parquet", &rolled, kills() / 4);
     let stdout = windrow(
         &[&["replay", &input, "--lateness", "5s", "--checkpoint", dir.path().join("x").to_str().unwrap()], &QUERY[..]]
             .concat(),
@@ -234,10 +249,11 @@ fn what_cannot_be_resumed_is_refused() {
     assert!(error.contains("does not go with --naive"), "{error}");
     let error = run(&[&input, "--checkpoint", &path("saved"), "--checkpoint-every", "soon"]).fails(2);
     assert!(error.contains("--checkpoint-every"), "{error}");
-    for live in [&["--follow"][..], &["--listen", "127.0.0.1:0"], &["--speed", "60x"]] {
-        let error = run(&[&[&input, "--checkpoint", &path("saved")], live].concat()).fails(2);
-        assert!(error.contains("leave out --follow, --listen and --speed, or --checkpoint"), "{error}");
-    }
+    std::fs::write(path("x-000001.parquet"), "somebody's").unwrap();
+    let error = run(&[&input, "--checkpoint", &path("saved"), "-o", &path("x.parquet")]).fails(1);
+    assert!(error.contains("x-000001.parquet: is there already and would be part of this output"), "{error}");
+    let error = run(&[&input, "--checkpoint", &path("saved"), "-o", &path("y.parquet"), "--roll", "1MiB"]).fails(2);
+    assert!(error.contains("--roll 1000000rows"), "{error}");
     let error = run(&[&input, "--checkpoint-every", "1s"]).fails(2);
     assert!(error.contains("--checkpoint"), "{error}");
 }
@@ -285,6 +301,43 @@ fn an_input_that_grew_is_read_as_far_as_it_went() {
     assert!(std::fs::read(&whole).unwrap() == std::fs::read(&output).unwrap());
 }
 
+/// A signal ends a run with its state saved: what was read is not read again.
+#[test]
+#[cfg(unix)]
+fn a_signal_saves_the_state() {
+    let (dir, input) = file("in.ndjson", events(1_200_000, 5_000).as_bytes());
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let whole = path("whole.csv");
+    windrow(&[&["replay", &input, "-q", "-o", &whole], &QUERY[..]].concat()).good();
+    let mut ended = 0;
+    for (number, signal) in ["-TERM", "-INT", "-TERM", "-INT"].iter().enumerate() {
+        let (output, saved) = (path(&format!("{number}.csv")), path(&format!("saved-{number}")));
+        let all = [
+            &["replay", &input, "-o", &output, "--checkpoint", &saved, "--checkpoint-every", "0s"][..],
+            &QUERY[..],
+            &["--threads", "1"],
+        ]
+        .concat();
+        let child = Command::new(env!("CARGO_BIN_EXE_windrow")).args(&all).stderr(Stdio::piped()).spawn().unwrap();
+        let start = Instant::now();
+        while !Path::new(&saved).join("manifest-0").exists() && start.elapsed() < Duration::from_secs(60) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let _ = Command::new("kill").args([signal, &child.id().to_string()[..]]).status();
+        let told = child.wait_with_output().unwrap();
+        let error = String::from_utf8_lossy(&told.stderr);
+        // Where it was too late the rows were on their way out, or written.
+        if error.contains("stopped before the end of the input; the state of the run is saved") {
+            assert_eq!(told.status.code(), Some(1), "{error}");
+            ended += 1;
+        }
+        let ran = windrow(&all).good();
+        assert!(ran.err.contains("going on from the checkpoint in ") || is_finished(&ran), "{}", ran.err);
+        assert!(std::fs::read(&whole).unwrap() == std::fs::read(&output).unwrap());
+    }
+    assert!(ended > 0);
+}
+
 /// A supervisor starts again what was killed or failed, not what would fail again, and ends what it is to end.
 #[test]
 #[cfg(unix)]
@@ -315,6 +368,19 @@ fn a_supervised_run_survives() {
             told.1
         );
     }
+    assert!(std::fs::read(&whole).unwrap() == std::fs::read(&output).unwrap());
+    // Told to end, it lets the run save its state first.
+    let (output, saved) = (path("stopped.csv"), path("s1"));
+    let all = [&["replay", &input, "-o", &output, "--checkpoint", &saved, "--supervise", "3"][..], &QUERY[..]].concat();
+    let supervisor = Command::new(env!("CARGO_BIN_EXE_windrow")).args(&all).stderr(Stdio::piped()).spawn().unwrap();
+    while !dir.path().join("s1/lock").exists() && start.elapsed() < Duration::from_secs(120) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let _ = Command::new("kill").args(["-TERM", &supervisor.id().to_string()]).status();
+    let told = supervisor.wait_with_output().unwrap();
+    let told = String::from_utf8_lossy(&told.stderr);
+    assert!(told.contains("stopped before the end of the input") || Path::new(&output).exists(), "{told}");
+    windrow(&all).good();
     assert!(std::fs::read(&whole).unwrap() == std::fs::read(&output).unwrap());
     let error = windrow(&[
         "replay",

@@ -206,7 +206,8 @@ pub struct Replay {
     #[arg(long, value_name = "N", default_value = "max", value_parser = speed, help_heading = "Live input")]
     pub speed: Speed,
 
-    /// Begin another file of a live Parquet or Arrow output at this size, or age [default: 128MiB,5m]
+    /// Begin another file of a live Parquet or Arrow output at this size, or age [default: 128MiB,5m]; with --checkpoint at
+    /// so many rows, always the same ones [default: 1048576rows]
     #[arg(long, value_name = "SIZE[,D]", value_parser = roll, help_heading = "Live input")]
     pub roll: Option<Roll>,
 
@@ -393,11 +394,17 @@ fn speed(text: &str) -> Result<Speed> {
 fn roll(text: &str) -> Result<Roll> {
     let mut roll = Roll::default();
     for part in text.split(',') {
+        if let Some(rows) = part.strip_suffix("rows").and_then(|n| n.parse().ok()).filter(|n| *n > 0) {
+            roll.rows = rows;
+            continue;
+        }
         match (size(part), parse_duration(part)) {
             (Ok(bytes), _) => roll.bytes = bytes as u64,
             (_, Ok(age)) if age > 0 => roll.age = Duration::from_micros(age as u64),
             _ => {
-                return Err(Error::usage("give a size such as 64MiB, an age such as 1m, or both with a comma between"));
+                return Err(Error::usage(
+                    "give a size such as 64MiB, an age such as 1m, a number such as 1000000rows, or several with commas between",
+                ));
             }
         }
     }

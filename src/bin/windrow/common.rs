@@ -14,7 +14,7 @@ use std::time::Instant;
 use windrow::memory::{default_limit, least_limit};
 use windrow::metrics::Statistics;
 use windrow::query::Query;
-use windrow::sink::{OutputFormat, Roll, SinkSummary, Target};
+use windrow::sink::{OutputFormat, Roll, Sink, SinkSummary, Target};
 use windrow::source::{BadPlace, Progress, expand};
 use windrow::time::{TimeFormat, Timestamp};
 use windrow::{Error, Result, sink};
@@ -79,6 +79,28 @@ impl Output<'_> {
         self.target.as_ref().ok_or_else(|| Error::output("a folder takes no rows"))
     }
 
+    /// Whether rows come as long as the run lives.
+    pub fn is_live(&self) -> bool {
+        self.live.is_some()
+    }
+
+    /// The output of a run that is saved, beginning anew or where it stood `at` a checkpoint.
+    pub fn open_at(&self, schema: &SchemaRef, roll: Option<Roll>, at: Option<&[u8]>) -> Result<Box<dyn Sink>> {
+        let roll = roll.unwrap_or_default();
+        let opened = match self.live {
+            Some(_) => sink::open_live_at(self.target()?, schema, roll, at)?,
+            None => sink::open_at(self.target()?, schema, roll, at)?,
+        };
+        self.refuse_live_input()?;
+        Ok(opened)
+    }
+
+    /// A pattern may match the output now that it is there.
+    fn refuse_live_input(&self) -> Result<()> {
+        let path = self.target.as_ref().filter(|_| self.live.is_some()).and_then(|target| target.path.as_ref());
+        path.map_or(Ok(()), |path| refuse_input(self.args, path))
+    }
+
     /// Writes what `run` hands to its argument.
     pub fn write(
         &self,
@@ -91,10 +113,7 @@ impl Output<'_> {
             Some(roll) => sink::open_live(target, schema, roll)?,
             None => sink::open(target, schema)?,
         };
-        if let (Some(_), Some(path)) = (self.live, &target.path) {
-            // A pattern may match the output now that it is there.
-            refuse_input(self.args, path)?;
-        }
+        self.refuse_live_input()?;
         let meter = self.meter(progress);
         run(&mut |batches| {
             sink.write(batches)?;

@@ -4,12 +4,12 @@ use crate::args::Replay;
 use crate::common::{self, Output, input, keys, report_bad};
 use crate::lines::Lines;
 use crate::progress::say;
-use crate::survive::{RowsOut, checkpoint, supervise};
+use crate::survive::{RowsOut, checkpoint, stop_with_supervisor, supervise};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use windrow::query::{Agg, Query, Rows, Session, Window};
-use windrow::sink::OutputFormat;
+use windrow::sink::{OutputFormat, Roll};
 use windrow::source::Live;
 use windrow::time::{format_duration, parse_duration};
 use windrow::{Error, Result};
@@ -26,8 +26,13 @@ pub fn run(args: Replay) -> Result<()> {
         if let Some(address) = live.address() {
             output.say(&[format!("listening on {address}")]);
         }
-    } else if args.roll.is_some() || args.idle.is_some() {
+    } else if args.roll.is_some() && args.checkpoint.is_none() || args.idle.is_some() {
         return Err(Error::usage("--roll and --idle are for live input: add --follow or --listen"));
+    }
+    if let (Some(roll), Some(_)) = (args.roll, &args.checkpoint)
+        && (roll.bytes, roll.age) != (Roll::default().bytes, Roll::default().age)
+    {
+        return Err(Error::usage("with --checkpoint files are rolled by their rows alone: --roll 1000000rows"));
     }
     if args.late.is_some() && args.lateness.is_none() && live.is_none() {
         return Err(Error::usage("--late needs --lateness: without a bound no record is late"));
@@ -37,6 +42,7 @@ pub fn run(args: Replay) -> Result<()> {
     let bad_lines = args.common.bad_lines.as_deref().map(lines).transpose()?;
     let late = args.late.as_deref().map(lines).transpose()?;
     let mut query = query(&args, bad_lines.as_ref(), late.as_ref())?;
+    let stop = live.as_ref().map(Live::stop_flag);
     if let Some(live) = live {
         query = query.live(live);
     }
@@ -52,16 +58,22 @@ pub fn run(args: Replay) -> Result<()> {
         return Ok(());
     }
     let (schema, progress) = (rows.schema(), rows.progress());
+    if args.supervised {
+        stop_with_supervisor(stop.unwrap_or_else(|| progress.stop.clone()));
+    }
     let summary = if args.checkpoint.is_some() {
         let _meter = output.meter(progress);
-        out.write(output.target()?, &mut rows, args.lateness.is_some())?
+        out.write(&output, &args, &mut rows)?
     } else {
         output.write(&schema, progress, |take| rows.for_each_block(take))?
     };
     for lines in bad_lines.iter().chain(&late) {
         lines.finish()?;
     }
-    if !summary.closed_pipe {
+    if let (true, Some(dir)) = (rows.is_saved(), &args.checkpoint) {
+        let dir = dir.display();
+        output.say(&[format!("stopped: the state is saved in {dir}, and the same command goes on from there")]);
+    } else if !summary.closed_pipe {
         rows.complete()?;
     }
     report_bad(&args.common, &rows.statistics(), rows.bad_records());

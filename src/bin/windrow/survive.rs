@@ -1,17 +1,18 @@
 //! `--checkpoint` and `--supervise`: runs that go on where they died.
 
 use crate::args::Replay;
+use crate::common::Output;
 use crate::lines::Lines;
 use crate::progress::say;
 use std::fmt;
 use std::fs::File;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use windrow::query::{Checkpoint, Rows, Side};
-use windrow::sink::{self, Sink, SinkSummary, Target};
+use windrow::sink::{self, Sink, SinkSummary};
 use windrow::time::parse_duration;
 use windrow::{Error, ErrorKind, Result};
 
@@ -32,7 +33,8 @@ pub fn checkpoint<'a>(args: &Replay, dir: &Path, sides: impl Iterator<Item = &'a
         .fact("--output", path(&args.common.output))
         .fact("--output-format", args.common.output_format.clone().unwrap_or_default())
         .fact("--bad-lines", path(&args.common.bad_lines))
-        .fact("--late", path(&args.late));
+        .fact("--late", path(&args.late))
+        .fact("--roll", args.roll.map(|roll| format!("{}rows", roll.rows)).unwrap_or_default());
     if let Some(every) = &args.checkpoint_every {
         let micros = parse_duration(every).map_err(|e| Error::usage(format!("--checkpoint-every: {e}")))?;
         checkpoint = checkpoint.every(Duration::from_micros(micros.unsigned_abs()));
@@ -68,26 +70,37 @@ impl RowsOut {
     }
 
     /// Writes all rows, beginning anew or where the checkpoint was made.
-    pub fn write(&self, target: &Target, rows: &mut Rows, lateness: bool) -> Result<SinkSummary> {
+    pub fn write(&self, output: &Output<'_>, args: &Replay, rows: &mut Rows) -> Result<SinkSummary> {
+        let streams = args.lateness.is_some() || args.follow;
+        let target = output.target()?;
         let unfinished = target.path.as_ref().and_then(sink::unfinished);
         if rows.is_sealed() && unfinished.is_some_and(|path| !path.exists()) {
             // It had its name already, and only that was not written down.
             return Ok(SinkSummary::default());
         }
-        let mut opened = sink::open_at(target, &rows.schema(), self.state().at.as_deref())?;
+        let mut opened = output.open_at(&rows.schema(), args.roll, self.state().at.as_deref())?;
         let stays = opened.position()?.is_some();
-        if lateness && !stays {
-            let what = "with --lateness rows are written as the input is read, and --checkpoint needs an output that can be gone \
-                        on with: -o FILE.csv, FILE.ndjson, or null";
+        if streams && !stays {
+            let what = "with --lateness and --follow rows are written as the input is read, and --checkpoint needs an output that \
+                        can be gone on with: -o FILE.csv, FILE.ndjson, FILE.parquet, FILE.arrow, or null";
             return Err(Error::usage(what));
         }
         self.state().sink = Some(opened);
+        let live = output.is_live();
         rows.for_each_block(|batches| {
             let mut state = self.state();
             let Some(sink) = &mut state.sink else { return Ok(false) };
             sink.write(batches)?;
+            if live {
+                sink.flush()?;
+            }
             Ok(!sink.closed())
         })?;
+        if rows.is_saved() {
+            // It stands where the checkpoint says, and goes on there.
+            drop(self.state().sink.take());
+            return Ok(SinkSummary::default());
+        }
         if stays {
             rows.seal()?;
         }
@@ -121,6 +134,7 @@ impl Side for RowsOut {
 pub fn supervise(restarts: u32) -> Result<()> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        let _ = signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, stop.clone());
         let _ = signal_hook::flag::register(signal, stop.clone());
     }
     let program =
@@ -136,7 +150,9 @@ pub fn supervise(restarts: u32) -> Result<()> {
     }
     let mut wait = FIRST_WAIT;
     for run in 0..=restarts {
-        let child = Command::new(&program).args(&arguments[..1]).arg("--supervised").args(&arguments[1..]).spawn();
+        let mut command = Command::new(&program);
+        command.args(&arguments[..1]).arg("--supervised").args(&arguments[1..]).stdin(Stdio::piped());
+        let child = command.spawn();
         let child = child.map_err(|e| Error::new(ErrorKind::Io, "the run cannot be started").because(e))?;
         let status = watch(child, &stop)?;
         match status.code() {
@@ -157,7 +173,17 @@ pub fn supervise(restarts: u32) -> Result<()> {
     Err(Error::new(ErrorKind::Io, format!("the run failed {} times; its last checkpoint is kept", restarts + 1)))
 }
 
-/// Waits for the end of a run, and ends it when this process is to end: what it has saved is safe.
+/// Sets `stop` once the supervisor has gone or wants an end: it holds the other end of standard input, which is no input here.
+pub fn stop_with_supervisor(stop: Arc<AtomicBool>) {
+    let wait = move || {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        stop.store(true, Ordering::Relaxed);
+    };
+    // Without it the run goes on to its end.
+    let _ = std::thread::Builder::new().name("windrow-supervised".into()).spawn(wait);
+}
+
+/// Waits for the end of a run, which is told to save its state and end when this process is to.
 fn watch(mut child: Child, stop: &AtomicBool) -> Result<ExitStatus> {
     let failed = |e| Error::new(ErrorKind::Io, "the run cannot be watched").because(e);
     loop {
@@ -165,8 +191,7 @@ fn watch(mut child: Child, stop: &AtomicBool) -> Result<ExitStatus> {
             return Ok(status);
         }
         if stop.load(Ordering::Relaxed) {
-            let _ = child.kill();
-            return child.wait().map_err(failed);
+            drop(child.stdin.take());
         }
         std::thread::sleep(LOOK);
     }

@@ -7,7 +7,7 @@
 
 use crate::query::agg::{Agg, AggKind};
 use crate::query::{Input, Query};
-use crate::source::{Magic, expand};
+use crate::source::{Live, Magic, expand};
 use crate::time::format_duration;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -58,6 +58,23 @@ pub(super) fn inputs(input: &Input) -> Result<Vec<InputMark>> {
         Ok(InputMark { len: metadata.len(), changed, head: head(&path, metadata.len())?, path })
     };
     expand(patterns)?.into_iter().map(mark).collect()
+}
+
+/// Whether live input can be taken up again: files that are followed can.
+///
+/// # Errors
+/// What cannot be read again.
+pub(super) fn live(live: &Live, input: &Input) -> Result<()> {
+    let stdin = matches!(input, Input::Files(patterns) if patterns.iter().any(|path| path == Path::new("-")));
+    if live.listen.is_some() || stdin {
+        let what = "what comes by standard input or a connection cannot be read again, and no log of it is kept: write it to a \
+                    file and --follow that, or leave out --checkpoint";
+        return Err(Error::usage(what));
+    }
+    if live.speed.is_some() {
+        return Err(Error::usage("a replay at a pace is not saved: leave out --speed or --checkpoint"));
+    }
+    Ok(())
 }
 
 impl InputMark {
@@ -137,7 +154,12 @@ pub(super) fn query(query: &Query) -> Vec<(String, String)> {
     let optional = |text: &Option<String>| text.clone().unwrap_or_default();
     let micros = |n: Option<i64>| n.map(format_duration).unwrap_or_default();
     let spec = query.window.map(|window| window.0);
+    let live = options.live.is_some();
     let input = match &query.input {
+        // Which files there are changes while they are followed.
+        Input::Files(patterns) if live => {
+            patterns.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+        }
         Input::Files(_) => String::new(),
         Input::Batches(schema, _) => {
             schema.fields().iter().map(|f| format!("{} {}", f.name(), f.data_type())).collect::<Vec<_>>().join(", ")
@@ -145,7 +167,8 @@ pub(super) fn query(query: &Query) -> Vec<(String, String)> {
     };
     let layouts = &options.layouts;
     let pairs = [
-        ("the schema", input),
+        ("--follow", if live { "given".into() } else { String::new() }),
+        (if live { "the input" } else { "the schema" }, input),
         ("--key", query.keys.join(", ")),
         ("--window", micros(spec.map(|spec| spec.length()))),
         ("--slide", micros(spec.map(|spec| spec.slide()))),

@@ -15,6 +15,11 @@
 //! With a lateness bound everything is of one moment instead: what was judged, what was handed out, how long the outputs
 //! are. Cells of panes that have closed but are in windows to come are kept as they were before sliding folded them together.
 //!
+//! Followed files are taken up behind the positions that belong to that moment; what has closed stays closed, and the clocks of the
+//! inputs, found again by their names, go on. A run that is stopped is saved at once and whole.
+//!
+//! Which test shows which of the collected scenarios of recovery, and why some do not apply: [`crate::checkpoint`].
+//!
 //! Cost: the state is saved whole every time, about 1 GB/s a core. A checkpoint that took long makes the next one wait
 //! longer than was asked for, so that all of them together take a twentieth of the run at most.
 //!

@@ -2,10 +2,12 @@
 
 use super::identity::InputMark;
 use crate::metrics::Statistics;
+use crate::query::flow::Flow;
 use crate::query::judge::Judge;
-use crate::query::session::Emitted;
+use crate::query::rounds::Joint;
+use crate::query::session::{Emission, Emitted};
 use crate::query::tally::Tally;
-use crate::source::BadPlace;
+use crate::source::{BadPlace, Position};
 use crate::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -38,6 +40,9 @@ pub(crate) struct Saved {
     pub(crate) counted: Counted,
     /// How far the clocks of the inputs were.
     pub(in crate::query) judge: Option<Judge>,
+    /// How far followed files were read, and their names by the numbers of their inputs.
+    pub(crate) positions: Vec<Position>,
+    pub(crate) names: Vec<(u64, String)>,
     /// What was handed out.
     pub(in crate::query) emitted: Option<Emitted>,
     pub(in crate::query) rows_out: u64,
@@ -98,6 +103,28 @@ impl Counted {
 }
 
 impl Saved {
+    /// What a checkpoint says of this moment, in which tasks below `told` have been counted and blocks up to `done` taken.
+    pub(in crate::query) fn of(
+        tally: &Tally,
+        judge: &Option<Judge>,
+        joints: &[Joint],
+        emitter: Option<&Emission>,
+        flow: &Flow,
+        (told, done): (u64, u64),
+    ) -> Saved {
+        Saved {
+            tasks: joints.iter().filter_map(Joint::pending).min().unwrap_or(told),
+            told,
+            done,
+            counted: Counted::of(tally),
+            judge: judge.clone(),
+            emitted: emitter.map(Emission::emitted),
+            positions: flow.positions.values().cloned().collect(),
+            names: flow.names.clone().into_iter().collect(),
+            ..Saved::default()
+        }
+    }
+
     pub(super) fn encode(&self) -> Result<Vec<u8>> {
         postcard::to_stdvec(self)
             .map_err(|e| Error::new(ErrorKind::Io, format!("a checkpoint cannot be written down: {e}")))
@@ -109,6 +136,8 @@ impl Saved {
     /// If the bytes are of anything else.
     pub(super) fn decode(bytes: &[u8]) -> Result<Saved> {
         let what = "the checkpoint is not one of a query, or of another version of windrow";
-        postcard::from_bytes(bytes).map_err(|_| Error::new(ErrorKind::Io, what))
+        let saved: Option<Saved> = postcard::from_bytes(bytes).ok();
+        let saved = saved.filter(|saved| saved.bits.is_none_or(|bits| bits < u32::BITS - 1));
+        saved.ok_or_else(|| Error::new(ErrorKind::Io, what))
     }
 }

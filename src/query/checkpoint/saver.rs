@@ -11,6 +11,7 @@ use crate::query::reduce::Partition;
 use crate::query::spill::Spill;
 use crate::query::spill::cells::{Pieces, load, save_partition};
 use crate::shuffle::Writer;
+use crate::source::Position;
 use crate::store::block::{Content, Label};
 use crate::store::column::{Column, ColumnRef};
 use crate::store::disk::Disk;
@@ -104,14 +105,12 @@ impl Saver {
         if query.options.naive {
             return Err(Error::usage("--checkpoint does not go with --naive, which is for reference only"));
         }
-        if query.options.live.is_some() {
-            let what = "a run that is saved reads files from their beginning to their end, as fast as possible: leave out \
-                        --follow, --listen and --speed, or --checkpoint";
-            return Err(Error::usage(what));
-        }
         let mut facts = identity::query(query);
         facts.extend(checkpoint.facts.iter().cloned());
-        let inputs = identity::inputs(&query.input)?;
+        let inputs = match &query.options.live {
+            Some(live) => identity::live(live, &query.input).map(|()| Vec::new())?,
+            None => identity::inputs(&query.input)?,
+        };
         let directory = Directory::open(checkpoint.disk.clone(), &checkpoint.dir)?;
         let last = directory.last().map(|last| Saved::decode(&last.body).map_err(|e| e.in_file(&checkpoint.dir)));
         let mut last = last.transpose()?;
@@ -177,6 +176,11 @@ impl Saver {
     /// How far each input is read.
     pub(crate) fn lengths(&self) -> Vec<(PathBuf, u64)> {
         self.inputs.iter().map(|input| (input.path.clone(), input.len)).collect()
+    }
+
+    /// How far followed files were read.
+    pub(crate) fn positions(&self) -> Vec<Position> {
+        self.last.as_ref().map(|last| last.positions.clone()).unwrap_or_default()
     }
 
     /// Bytes that tasks take at most.
@@ -262,10 +266,31 @@ impl Saver {
         self.save(now)
     }
 
+    /// Makes a checkpoint of a run that is to end now, and waits for it.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub(crate) fn stop<K: KeyRows>(&mut self, now: Now<'_, K>, body: Saved) -> Result<()> {
+        let spill = now.spill;
+        self.join(spill)?;
+        // Some partition is ahead of the others before that; then the last checkpoint is what there is.
+        if now.done >= self.caught_up {
+            self.begin(&now, body)?;
+            self.save(now)?;
+        }
+        self.join(spill)
+    }
+
+    /// The end of a run that was stopped.
+    pub(crate) fn stopped(&self) -> Error {
+        let what = "stopped before the end of the input; the state of the run is saved, and the same command goes on from there";
+        Error::new(ErrorKind::Io, what).in_file(&self.dir)
+    }
+
     fn begin<K: KeyRows>(&mut self, now: &Now<'_, K>, mut body: Saved) -> Result<()> {
         body.facts.clone_from(&self.facts);
         body.inputs.clone_from(&self.inputs);
-        body.sides = self.positions()?;
+        body.sides = self.ends()?;
         body.rows_out = self.rows_out.load(Ordering::Relaxed);
         body.task_bytes = self.task_bytes;
         if let Some(spill) = now.spill.filter(|spill| spill.is_used()) {
@@ -357,7 +382,8 @@ impl Saver {
         Ok(())
     }
 
-    fn positions(&self) -> Result<Vec<Vec<u8>>> {
+    /// Where the outputs end.
+    fn ends(&self) -> Result<Vec<Vec<u8>>> {
         self.checkpoint.sides.iter().map(|side| side.position()).collect()
     }
 
@@ -369,7 +395,7 @@ impl Saver {
         body.facts.clone_from(&self.facts);
         body.inputs.clone_from(&self.inputs);
         if !body.finished {
-            body.sides = self.positions()?;
+            body.sides = self.ends()?;
             body.rows_out = self.rows_out.load(Ordering::Relaxed);
             self.checkpoint.sides.iter().try_for_each(|side| side.sync())?;
         }
