@@ -28,6 +28,7 @@ mod shuffle;
 mod sliding;
 mod stream;
 mod typed;
+mod wal;
 
 // What the modules of the generator expect of their crate.
 use data::{Failure, Options, START_MICROS};
@@ -53,7 +54,7 @@ fn config() -> Criterion {
 type Module = (&'static [&'static str], fn(&mut Criterion));
 
 /// The modules, by the words that a filter on the command line may hold.
-const MODULES: [Module; 7] = [
+const MODULES: [Module; 8] = [
     (&["partition"], partition::benches),
     (&["groups", "interning", "tumbling count", "sliding count"], groups::benches),
     (&["panes"], panes::benches),
@@ -61,6 +62,7 @@ const MODULES: [Module; 7] = [
     (&["sliding"], sliding::benches),
     (&["shuffle", "spill"], shuffle::benches),
     (&["dstream"], stream::benches),
+    (&["write-ahead"], wal::benches),
 ];
 
 /// Runs the modules that the command line names, or all: checks and data of the others would take minutes.

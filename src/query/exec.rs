@@ -390,20 +390,24 @@ impl<K: KeyRows> Fold<K> {
         )?;
         let is_over = ended && flow.over && context.live.as_ref().is_some_and(Live::is_stopped);
         let stopped = ended && *stopped;
-        if let Some(saver) = saver.as_mut().filter(|_| stopped || is_over) {
-            let (limit, done) = (budget.limit(), *done);
-            let told = (*tasks).max(before.0);
-            let body = Saved {
+        let dry = ended && live && !flow.over;
+        if let Some(saver) = saver.as_mut().filter(|_| stopped || is_over || dry) {
+            let (limit, done, told) = (budget.limit(), *done, (*tasks).max(before.0));
+            let body = || Saved {
                 bits: mapper.partitioning.known(),
                 seen: seen.save(),
                 ..Saved::of(reducer.tally, reducer.judge, joints, emitter.as_ref(), flow, (told, done))
             };
-            saver.stop(Now { partitions: reducer.partitions, spill, limit, done, at_once: true }, body)?;
-            self.saved = true;
-            self.finished = true;
-            return if stopped { Err(saver.stopped()) } else { Ok(()) };
+            let now = Now { partitions: reducer.partitions, spill, limit, done, at_once: true };
+            if dry && !stopped {
+                saver.rest(now, body)?;
+            } else {
+                saver.stop(now, body())?;
+                (self.saved, self.finished) = (true, true);
+                return if stopped { Err(saver.stopped()) } else { Ok(()) };
+            }
         }
-        if ended && live && !flow.over {
+        if dry {
             flow.dry = true;
             flow.has_closed = reducer.has_closed();
         } else if ended {

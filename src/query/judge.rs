@@ -45,12 +45,16 @@ impl Judge {
         Judge { reached: Some(i64::MIN), ..self }
     }
 
-    /// Goes on where `before` stood, of whose inputs some are among these: their numbers there, and here.
+    /// Goes on where `before` stood, of whose inputs some are among these: their numbers there, and here. Those that had
+    /// fallen silent are waited for again: what they have got meanwhile has not been read.
     pub(super) fn after(mut self, before: &Judge, same: &[(usize, usize)]) -> Judge {
         for (there, here) in same {
-            if let Some(input @ (Input::Running(_) | Input::Silent(_))) = before.inputs.get(*there) {
+            if let Some(Input::Running(clock) | Input::Silent(clock)) = before.inputs.get(*there) {
+                let mut clock = clock.clone();
+                // What has closed stays closed.
+                before.reached.into_iter().for_each(|reached| clock.raise(reached));
                 self.make_room(*here);
-                self.inputs[*here] = input.clone();
+                self.inputs[*here] = Input::Running(clock);
             }
         }
         Judge { greatest: before.greatest, disorder: before.disorder, reached: before.reached, ..self }

@@ -82,7 +82,8 @@ impl Records {
             carry: Carry::Nothing,
         };
         let progress = Arc::new(Progress::default());
-        let Opened { plan, reader, inputs, notes } = open(input, &request, &options, bad_sink.is_some(), &progress)?;
+        let Opened { plan, reader, inputs, notes, .. } =
+            open(input, &request, &options, bad_sink.is_some(), &progress)?;
         let pool = pool(options.threads)?;
         let threads = pool.current_num_threads();
         let time = plan.scan_time.map(|column| (column, options.time_format()));

@@ -135,7 +135,8 @@ impl Repartition {
             fields: None,
             carry,
         };
-        let Opened { plan, reader, inputs, notes } = open(input, &request, &options, bad_sink.is_some(), &progress)?;
+        let Opened { plan, reader, inputs, notes, .. } =
+            open(input, &request, &options, bad_sink.is_some(), &progress)?;
         Ok(Repartition {
             plan,
             parts,

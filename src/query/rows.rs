@@ -48,7 +48,7 @@ impl Rows {
         if query.aggregates.is_empty() {
             query.aggregates.push(super::count());
         }
-        let saver = query.checkpoint.take().map(|checkpoint| Saver::open(checkpoint, &query)).transpose()?;
+        let mut saver = query.checkpoint.take().map(|checkpoint| Saver::open(checkpoint, &query)).transpose()?;
         let Query {
             input,
             keys,
@@ -64,11 +64,12 @@ impl Rows {
             late_sink,
             checkpoint: _,
         } = query;
-        if let Some(saver) = &saver {
+        if let Some(saver) = &mut saver {
             options.lengths = Arc::new(saver.lengths());
             options.task_bytes = Some(saver.task_bytes());
             if let Some(live) = &mut options.live {
                 (live.positions, live.keep_open) = (saver.positions(), true);
+                live.sample.clone_from(saver.sample());
             }
         }
         if window.is_some() && session.is_some() {
@@ -88,8 +89,9 @@ impl Rows {
             fields: None,
             carry: super::Carry::Nothing,
         };
-        let Opened { mut plan, reader, inputs, mut notes } =
+        let Opened { mut plan, reader, inputs, sample, mut notes } =
             open(input, &request, &options, bad_sink.is_some(), &progress)?;
+        saver.iter_mut().for_each(|saver| saver.sample().clone_from(&sample));
         notes.extend(saver.iter().flat_map(Saver::notes));
         let sealed = saver.as_ref().is_some_and(Saver::is_sealed);
         let in_turn = saver.is_some() && lateness.is_some();
@@ -180,11 +182,12 @@ impl Rows {
         if !self.done {
             return Err(Error::usage("a run is sealed when all of its rows have been taken"));
         }
-        if self.sealed || self.finished { Ok(()) } else { self.run.seal() }
+        if self.sealed || self.finished || self.is_saved() { Ok(()) } else { self.run.seal() }
     }
 
     /// Takes note in the [checkpoint](Query::checkpoint), if there is one, that all rows are where they should be. Its state
-    /// is removed, and the same query finds that it [is finished](Self::is_finished).
+    /// is removed, and the same query finds that it [is finished](Self::is_finished). Nothing is done if it
+    /// [is saved](Self::is_saved), and is to go on.
     ///
     /// # Errors
     /// Those of the disk; rows that were not asked for.
@@ -192,7 +195,7 @@ impl Rows {
         if !self.done {
             return Err(Error::usage("a run is complete when all of its rows have been taken"));
         }
-        if self.finished { Ok(()) } else { self.run.complete() }
+        if self.finished || self.is_saved() { Ok(()) } else { self.run.complete() }
     }
 
     /// What was found out about the input and should be told to a person: the format chosen, fields that may be missing.

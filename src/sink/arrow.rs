@@ -23,6 +23,24 @@ pub(super) struct ArrowSink {
     rows: u64,
 }
 
+/// The rows in the types of `schema`: dictionaries differ from block to block, and which entries they hold depends on the
+/// batches.
+pub(super) fn plain(block: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let columns = block.columns().iter().zip(schema.fields());
+    let columns: Vec<ArrayRef> =
+        columns
+            .map(|(column, field)| {
+                if column.data_type() == field.data_type() {
+                    Ok(column.clone())
+                } else {
+                    cast(column, field.data_type())
+                }
+            })
+            .collect::<Result<_, _>>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(block.num_rows()));
+    Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?)
+}
+
 impl ArrowSink {
     pub(super) fn open(path: Option<&Path>, schema: &SchemaRef) -> Result<Self> {
         Self::to(Writer::open(path)?, schema)
@@ -37,19 +55,7 @@ impl ArrowSink {
     }
 
     fn block(&mut self, block: &RecordBatch) -> Result<()> {
-        // Dictionaries differ from block to block, and which entries they hold depends on the batches.
-        let columns = block.columns().iter().zip(self.schema.fields());
-        let columns: Vec<ArrayRef> = columns
-            .map(|(column, field)| {
-                if column.data_type() == field.data_type() {
-                    Ok(column.clone())
-                } else {
-                    cast(column, field.data_type())
-                }
-            })
-            .collect::<Result<_, _>>()?;
-        let options = RecordBatchOptions::new().with_row_count(Some(block.num_rows()));
-        let block = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?;
+        let block = plain(block, &self.schema)?;
         let written = self.file.write(&block);
         written.map_err(|e| self.failed(&e))
     }

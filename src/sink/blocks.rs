@@ -38,10 +38,12 @@ impl Blocks {
             missing -= take;
         }
         self.rows -= rows;
-        if parts.len() == 1 {
+        if parts.len() == 1 && rows.is_multiple_of(8) {
             return Ok(parts.pop());
         }
-        let Some(first) = parts.first() else { return Ok(None) };
+        // The bits behind the last row of a slice are those of the rows that follow it; a copy has none.
+        let Some(first) = parts.first().cloned() else { return Ok(None) };
+        parts.push(first.slice(0, 0));
         let columns = (0..first.num_columns()).map(|number| {
             let columns: Vec<&dyn Array> = parts.iter().map(|p| p.column(number).as_ref()).collect();
             arrow_select::concat::concat(&columns)

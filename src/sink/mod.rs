@@ -8,7 +8,8 @@
 //!   into batches and calls.
 //! - *All or nothing.* A file is written under a temporary name beside its target and renamed by
 //!   [`Sink::finish`]; a sink that is dropped before leaves nothing behind and an older file untouched. Outputs without an
-//!   end ([`open_live`]) grow under their final name, or are rolled over several files.
+//!   end ([`open_live`]) grow under their final name, or are rolled over several files; those of runs that are saved
+//!   ([`open_at`]) stay as they are for the process that goes on with them.
 //! - *A closed pipe is no error.* `windrow ... | head` ends quietly: [`Sink::closed`] says that nobody reads.
 //!
 //! Cost: formatting runs on the caller's rayon pool, writing on one thread of its own behind a bounded queue, so
@@ -26,6 +27,7 @@ mod destination;
 mod lines;
 mod ndjson;
 mod null;
+mod numbered;
 mod parquet;
 mod parts;
 mod rolled;
@@ -81,6 +83,15 @@ pub trait Sink: Send {
     /// As [`Sink::write`].
     fn position(&mut self) -> Result<Option<Position>> {
         Ok(None)
+    }
+
+    /// A checkpoint that holds this [position](Self::position) is complete: what lies before it is not written again.
+    ///
+    /// # Errors
+    /// As [`Sink::write`].
+    fn committed(&mut self, position: &[u8]) -> Result<()> {
+        let _ = position;
+        Ok(())
     }
 
     /// Whether nobody reads the output any more (a closed pipe): the caller may stop early.
@@ -232,10 +243,11 @@ impl Target {
 /// Opens `target` as [`open`] does, so that it can be gone on with if this process dies, `at` a [position](Sink::position). A
 /// CSV or NDJSON file is written under the name `.NAME.windrow-checkpoint.tmp`, which stays until [`Sink::finish`], and is cut
 /// back. Parquet and Arrow are a row of numbered files beside it, of as many rows each as `roll` says (1 Mi if it does not),
-/// whatever its size and age. Other outputs begin anew.
+/// whatever its size and age; a file appears when a position behind it was [committed](Sink::committed). Other outputs begin
+/// anew.
 ///
 /// # Errors
-/// As [`open`], and if the file is shorter than that; if numbered files are there already that are not this output's.
+/// As [`open`], and if the file is shorter than that; if numbered files are there already where the output is to begin.
 pub fn open_at(target: &Target, schema: &SchemaRef, roll: Roll, at: Option<&[u8]>) -> Result<Box<dyn Sink>> {
     let open_at = |len| target.path.as_deref().map_or_else(|| Writer::open(None), |path| Writer::open_at(path, len));
     resumed(target, open_at, schema, roll, at)?.map_or_else(|| open(target, schema), Ok)

@@ -4,11 +4,11 @@
 //! Invariant: a file holds whole windows, as many calls of [`Sink::write`] as it takes, and appears under its name when it is
 //! complete. Files that are there are never written over: numbers go on behind theirs.
 
+use super::numbered::Numbered;
 use super::{Sink, SinkSummary, Target, open};
 use crate::{Error, Result};
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// When the next file of a live output begins: whatever comes first. Looked at when rows come.
@@ -31,7 +31,7 @@ impl Default for Roll {
 /// See the module.
 pub(super) struct RolledSink {
     target: Target,
-    path: PathBuf,
+    names: Numbered,
     schema: SchemaRef,
     roll: Roll,
     /// The number of the next file.
@@ -49,49 +49,31 @@ struct Current {
 impl RolledSink {
     /// Files beside `target`, whose name they have with a number: `rows.parquet` becomes `rows-000001.parquet`.
     pub(super) fn open(target: &Target, schema: &SchemaRef, roll: Roll) -> Result<RolledSink> {
-        let Some(path) = target.path.clone() else {
+        let Some(path) = &target.path else {
             return Err(Error::usage(format!(
                 "a live output as {} is rolled over files: name one with -o",
                 target.format
             )));
         };
-        let mut sink = RolledSink {
+        let names = Numbered::beside(path);
+        let cannot = |e| Error::output(format!("cannot create the output {}", path.display())).because(e);
+        let sink = RolledSink {
             target: target.clone(),
-            path,
             schema: schema.clone(),
             roll,
-            next: 1,
+            next: names.numbers().map_err(cannot)?.last().map_or(1, |last| last + 1),
+            names,
             current: None,
             total: SinkSummary::default(),
         };
-        sink.next = sink.last_number()? + 1;
         // What cannot be written is to fail now, not when the first window closes.
         drop(sink.begin()?);
         Ok(sink)
     }
 
-    /// The name's parts before and behind the number.
-    fn parts(&self) -> (String, String) {
-        let part = |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
-        let ending = part(self.path.extension());
-        let ending = if ending.is_empty() { ending } else { format!(".{ending}") };
-        (format!("{}-", part(self.path.file_stem())), ending)
-    }
-
-    /// The greatest number that a file has already.
-    fn last_number(&self) -> Result<u64> {
-        let folder = self.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let entries = std::fs::read_dir(folder)
-            .map_err(|e| Error::output(format!("cannot create the output {}", self.path.display())).because(e))?;
-        let (before, behind) = self.parts();
-        let number = |name: String| name.strip_prefix(&before)?.strip_suffix(&behind)?.parse::<u64>().ok();
-        Ok(entries.flatten().filter_map(|e| number(e.file_name().to_string_lossy().into_owned())).max().unwrap_or(0))
-    }
-
     fn begin(&self) -> Result<Current> {
-        let (before, behind) = self.parts();
-        let path = self.path.with_file_name(format!("{before}{:06}{behind}", self.next));
-        let sink = open(&Target { path: Some(path), format: self.target.format }, &self.schema)?;
+        let path = Some(self.names.name(self.next));
+        let sink = open(&Target { path, format: self.target.format }, &self.schema)?;
         Ok(Current { sink, begun: Instant::now(), rows: 0 })
     }
 

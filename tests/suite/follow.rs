@@ -455,3 +455,77 @@ fn live_input_that_is_gone_once_it_is_read_is_not_saved() {
     let error = windrow(&[&["replay", &log, "--follow", "--checkpoint", saved], &BY_KEY[..]].concat()).fails(2);
     assert!(error.contains("an output that can be gone on with"), "{error}");
 }
+
+/// What a log that had fallen silent got while nobody read is waited for when the run goes on, however far the others are.
+#[test]
+fn a_silent_log_is_waited_for_again_when_a_run_goes_on() {
+    let (dir, busy) = file("a.log", minute(0, "a", 30).as_bytes());
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (quiet, out, saved) = (path("b.log"), path("out.csv"), path("saved"));
+    append(&quiet, &minute(0, "b", 30));
+    let args = [
+        &[
+            "--follow",
+            &busy,
+            &quiet,
+            "-o",
+            &out,
+            "--checkpoint",
+            &saved,
+            "--checkpoint-every",
+            "0s",
+            "--stats",
+            "--idle",
+            "200ms",
+        ],
+        &BY_KEY[..],
+    ]
+    .concat();
+    let written = |text: &str| {
+        wait_for(text, || fs::read_to_string(&out).ok().filter(|rows| rows.contains(text)).map(drop));
+    };
+    let run = Running::new(&args);
+    append(&busy, &(1..4).map(|at| minute(at, "a", 30)).collect::<String>());
+    written(&row(2, "a", 30));
+    run.signal("-TERM");
+    run.end().good();
+    for (log, key) in [(&busy, "a"), (&quiet, "b")] {
+        append(log, &(4..30).map(|at| minute(at, key, 30)).collect::<String>());
+    }
+    let run = Running::new(&args);
+    written(&row(28, "b", 30));
+    run.signal("-TERM");
+    let ran = run.end().good();
+    assert_eq!((ran.stat("used"), ran.stat("late")), (60 + 3 * 30 + 2 * 26 * 30, 0));
+}
+
+/// Fields keep the types that they had when the run began, whatever the first lines say when it goes on.
+#[test]
+fn fields_keep_their_types_when_a_run_goes_on() {
+    let record = |second: u32, ms: &str| format!("{{\"ts\":\"2026-01-01T00:00:{second:02}Z\",\"ms\":{ms}}}\n");
+    let (dir, log) = file("a.log", record(0, "3").as_bytes());
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (out, saved) = (path("out.csv"), path("saved"));
+    let args = [
+        "--follow",
+        &log,
+        "-o",
+        &out,
+        "--checkpoint",
+        &saved,
+        "--checkpoint-every",
+        "0s",
+        "--window",
+        "10s",
+        "--agg",
+        "max(ms)",
+    ];
+    let run = Running::new(&args);
+    wait_for("a checkpoint", || std::path::Path::new(&saved).join("manifest-0").exists().then_some(()));
+    run.signal("-TERM");
+    run.end().good();
+    // Read for the first time, it would be a number with a fraction, and the state that of another type.
+    append(&log, &[record(1, "2.5"), record(30, "1")].concat());
+    let error = Running::new(&args).end().fails(1);
+    assert!(error.contains("--type ms:float"), "{error}");
+}

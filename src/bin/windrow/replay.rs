@@ -42,8 +42,11 @@ pub fn run(args: Replay) -> Result<()> {
     let bad_lines = args.common.bad_lines.as_deref().map(lines).transpose()?;
     let late = args.late.as_deref().map(lines).transpose()?;
     let mut query = query(&args, bad_lines.as_ref(), late.as_ref())?;
-    let stop = live.as_ref().map(Live::stop_flag);
     if let Some(live) = live {
+        if args.supervised {
+            // The first records are waited for.
+            stop_with_supervisor(live.stop_flag());
+        }
         query = query.live(live);
     }
     let out = RowsOut::default();
@@ -58,8 +61,8 @@ pub fn run(args: Replay) -> Result<()> {
         return Ok(());
     }
     let (schema, progress) = (rows.schema(), rows.progress());
-    if args.supervised {
-        stop_with_supervisor(stop.unwrap_or_else(|| progress.stop.clone()));
+    if args.supervised && !output.is_live() {
+        stop_with_supervisor(progress.stop.clone());
     }
     let summary = if args.checkpoint.is_some() {
         let _meter = output.meter(progress);

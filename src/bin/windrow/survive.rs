@@ -124,6 +124,10 @@ impl Side for RowsOut {
         synced.map_err(|e| Error::output("the output cannot be synced to disk").because(e))
     }
 
+    fn committed(&self, position: &[u8]) -> Result<()> {
+        self.state().sink.as_mut().map_or(Ok(()), |sink| sink.committed(position))
+    }
+
     fn rewind(&self, position: Option<&[u8]>) -> Result<()> {
         self.state().at = position.map(<[u8]>::to_vec);
         Ok(())
@@ -161,16 +165,23 @@ pub fn supervise(restarts: u32) -> Result<()> {
             Some(code) if code == i32::from(HOPELESS) => {
                 return Err(Error::data("the run would fail again and is not started again"));
             }
-            _ if stop.load(Ordering::Relaxed) => return Err(Error::new(ErrorKind::Io, "stopped")),
+            _ if stop.load(Ordering::Relaxed) => return Err(stopped()),
             _ if run == restarts => {}
             _ => {
                 say(format_args!("windrow: the run ended ({status}); it is started again in {wait:?}\n"));
                 rest(wait, &stop);
+                if stop.load(Ordering::Relaxed) {
+                    return Err(stopped());
+                }
                 wait = (2 * wait).min(LONGEST_WAIT);
             }
         }
     }
     Err(Error::new(ErrorKind::Io, format!("the run failed {} times; its last checkpoint is kept", restarts + 1)))
+}
+
+fn stopped() -> Error {
+    Error::new(ErrorKind::Io, "stopped; the last checkpoint of the run is kept")
 }
 
 /// Sets `stop` once the supervisor has gone or wants an end: it holds the other end of standard input, which is no input here.

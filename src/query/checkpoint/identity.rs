@@ -74,6 +74,9 @@ pub(super) fn live(live: &Live, input: &Input) -> Result<()> {
     if live.speed.is_some() {
         return Err(Error::usage("a replay at a pace is not saved: leave out --speed or --checkpoint"));
     }
+    if !live.follow || !matches!(input, Input::Files(_)) {
+        return Err(Error::usage("live input is saved with a checkpoint if it is files that are followed"));
+    }
     Ok(())
 }
 

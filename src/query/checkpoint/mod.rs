@@ -108,6 +108,15 @@ pub trait Side: Debug + Send + Sync {
     /// Those of the output.
     fn sync(&self) -> Result<()>;
 
+    /// A checkpoint that holds this position is complete: what lies before it is not written again. Called from another thread.
+    ///
+    /// # Errors
+    /// Those of the output.
+    fn committed(&self, position: &[u8]) -> Result<()> {
+        let _ = position;
+        Ok(())
+    }
+
     /// Cuts the output back to `position`; to nothing (`None`) when a run begins.
     ///
     /// # Errors

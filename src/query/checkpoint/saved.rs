@@ -7,10 +7,14 @@ use crate::query::judge::Judge;
 use crate::query::rounds::Joint;
 use crate::query::session::{Emission, Emitted};
 use crate::query::tally::Tally;
+use crate::source::live::Sample;
 use crate::source::{BadPlace, Position};
 use crate::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+
+/// What the bytes below mean.
+const VERSION: u8 = 2;
 
 /// Everything but the states of partitions, as of the beginning of the checkpoint.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -48,6 +52,8 @@ pub(crate) struct Saved {
     pub(in crate::query) rows_out: u64,
     /// What the records have had so far.
     pub(crate) seen: Vec<bool>,
+    /// What the fields of followed files were found out from.
+    pub(in crate::query) sample: Option<Sample>,
     /// How long the outputs beside the rows are.
     pub(in crate::query) sides: Vec<Vec<u8>>,
 }
@@ -92,7 +98,7 @@ impl Counted {
             reason: Box::leak(reason.clone().into_boxed_str()),
         };
         let mut next_line = self.next_line.clone();
-        next_line.resize(inputs.max(1), 0);
+        next_line.resize(inputs.max(next_line.len()).max(1), 0);
         Tally {
             statistics: self.statistics.clone(),
             bad: self.bad.iter().map(place).collect(),
@@ -126,7 +132,7 @@ impl Saved {
     }
 
     pub(super) fn encode(&self) -> Result<Vec<u8>> {
-        postcard::to_stdvec(self)
+        postcard::to_extend(self, vec![VERSION])
             .map_err(|e| Error::new(ErrorKind::Io, format!("a checkpoint cannot be written down: {e}")))
     }
 
@@ -136,7 +142,10 @@ impl Saved {
     /// If the bytes are of anything else.
     pub(super) fn decode(bytes: &[u8]) -> Result<Saved> {
         let what = "the checkpoint is not one of a query, or of another version of windrow";
-        let saved: Option<Saved> = postcard::from_bytes(bytes).ok();
+        let body = bytes.strip_prefix(&[VERSION]);
+        let saved = body.and_then(|body| postcard::take_from_bytes::<Saved>(body).ok());
+        // Nothing may be left.
+        let saved = saved.and_then(|(saved, rest)| rest.is_empty().then_some(saved));
         let saved = saved.filter(|saved| saved.bits.is_none_or(|bits| bits < u32::BITS - 1));
         saved.ok_or_else(|| Error::new(ErrorKind::Io, what))
     }

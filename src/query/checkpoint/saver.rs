@@ -12,6 +12,7 @@ use crate::query::spill::Spill;
 use crate::query::spill::cells::{Pieces, load, save_partition};
 use crate::shuffle::Writer;
 use crate::source::Position;
+use crate::source::live::Sample;
 use crate::store::block::{Content, Label};
 use crate::store::column::{Column, ColumnRef};
 use crate::store::disk::Disk;
@@ -32,6 +33,8 @@ const SHARE: u32 = 20;
 /// Bytes that wait to be written, at most, and at most this part of the memory limit.
 const WAITING: usize = 64 << 20;
 const WAITING_SHARE: usize = 16;
+/// The part of the limit that they may be where everything is saved at once.
+const AT_ONCE_SHARE: usize = 8;
 
 /// See the module.
 pub(crate) struct Saver {
@@ -50,10 +53,13 @@ pub(crate) struct Saver {
     running: Option<Running>,
     /// The last one was given up, because what it was to save was evicted meanwhile: the next one saves all at once.
     given_up: bool,
+    /// Something was counted since the last checkpoint began.
+    is_behind: bool,
     /// Rows that were handed out.
     rows_out: Arc<AtomicU64>,
     /// How the input is cut into tasks, which are counted: as it was when the run began.
     task_bytes: u64,
+    sample: Option<Sample>,
 }
 
 /// A checkpoint that is being made.
@@ -79,6 +85,8 @@ struct Written {
     /// Files of pieces that moved into the folder.
     kept: Vec<Segment>,
     busy: Duration,
+    /// When it was.
+    at: Instant,
 }
 
 /// A run between two rounds.
@@ -107,14 +115,12 @@ impl Saver {
         }
         let mut facts = identity::query(query);
         facts.extend(checkpoint.facts.iter().cloned());
-        let inputs = match &query.options.live {
+        let mut inputs = match &query.options.live {
             Some(live) => identity::live(live, &query.input).map(|()| Vec::new())?,
             None => identity::inputs(&query.input)?,
         };
-        let directory = Directory::open(checkpoint.disk.clone(), &checkpoint.dir)?;
-        let last = directory.last().map(|last| Saved::decode(&last.body).map_err(|e| e.in_file(&checkpoint.dir)));
-        let mut last = last.transpose()?;
-        let mut inputs = inputs;
+        let mut directory = Directory::open(checkpoint.disk.clone(), &checkpoint.dir)?;
+        let mut last = newest(&mut directory)?;
         if let Some(last) = &last {
             identity::compare((&facts, &last.facts), (&inputs, &last.inputs))
                 .map_err(|e| e.in_file(&checkpoint.dir))?;
@@ -132,6 +138,7 @@ impl Saver {
         let task_bytes = last.as_ref().map_or(query.options.task_bytes() as u64, |last| last.task_bytes);
         let rows_out = Arc::new(AtomicU64::new(last.as_ref().map_or(0, |last| last.rows_out)));
         let warning = directory.warning().map(str::to_owned);
+        let sample = last.as_ref().and_then(|last| last.sample.clone());
         Ok(Saver {
             directory: Arc::new(Mutex::new(directory)),
             dir: checkpoint.dir.clone(),
@@ -144,8 +151,10 @@ impl Saver {
             caught_up: 0,
             running: None,
             given_up: false,
+            is_behind: false,
             rows_out,
             task_bytes,
+            sample,
         })
     }
 
@@ -181,6 +190,11 @@ impl Saver {
     /// How far followed files were read.
     pub(crate) fn positions(&self) -> Vec<Position> {
         self.last.as_ref().map(|last| last.positions.clone()).unwrap_or_default()
+    }
+
+    /// What the fields of followed files were found out from.
+    pub(crate) fn sample(&mut self) -> &mut Option<Sample> {
+        &mut self.sample
     }
 
     /// Bytes that tasks take at most.
@@ -243,11 +257,20 @@ impl Saver {
         Segment::open(&*self.checkpoint.disk, self.dir.join(name))
     }
 
-    /// Makes a checkpoint if it is time, or goes on with it. `body` says what was counted.
+    /// After a round: makes a checkpoint if it is time, or goes on with it. `body` says what was counted.
     ///
     /// # Errors
     /// Those of the disk, also of what was written meanwhile.
     pub(crate) fn step<K: KeyRows>(&mut self, now: Now<'_, K>, body: impl FnOnce() -> Saved) -> Result<()> {
+        self.is_behind = true;
+        self.rest(now, body)
+    }
+
+    /// The same where nothing has come.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub(crate) fn rest<K: KeyRows>(&mut self, now: Now<'_, K>, body: impl FnOnce() -> Saved) -> Result<()> {
         if self.running.as_ref().is_some_and(|running| running.thread.is_finished()) {
             self.join(now.spill)?;
         }
@@ -258,7 +281,7 @@ impl Saver {
             self.given_up = true;
         }
         if self.running.is_none() {
-            if Instant::now() < self.due || now.done < self.caught_up {
+            if !self.is_behind || Instant::now() < self.due || now.done < self.caught_up {
                 return Ok(());
             }
             self.begin(&now, body())?;
@@ -293,6 +316,7 @@ impl Saver {
         body.sides = self.ends()?;
         body.rows_out = self.rows_out.load(Ordering::Relaxed);
         body.task_bytes = self.task_bytes;
+        body.sample.clone_from(&self.sample);
         if let Some(spill) = now.spill.filter(|spill| spill.is_used()) {
             body.resident = Some(now.partitions.len());
             body.pieces = spill.kept(body.done);
@@ -309,6 +333,7 @@ impl Saver {
             })?;
         let partitions = now.partitions.len();
         let (sender, busy) = (Some(sender), Duration::ZERO);
+        self.is_behind = false;
         self.running = Some(Running { body: Some(body), partitions, next: 0, sender, waiting, thread, busy });
         Ok(())
     }
@@ -320,6 +345,7 @@ impl Saver {
         let at_once = now.at_once || self.given_up;
         let start = Instant::now();
         let room = WAITING.min(now.limit / WAITING_SHARE);
+        let room = if at_once { room.max(now.limit / AT_ONCE_SHARE) } else { room };
         while running.next < running.partitions {
             // One at a time under test, so that they are of different ages.
             let width = if cfg!(test) && !at_once { 1 } else { rayon::current_num_threads() };
@@ -342,6 +368,10 @@ impl Saver {
                 let _ = sender.send(Message::Pieces(p as u32, taken, pieces));
             }
             running.next = to;
+            // The promise of memory counts more than that of time.
+            while at_once && running.waiting.load(Ordering::Relaxed) > room && !running.thread.is_finished() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
             let enough = || start.elapsed() > HOLD_UP || running.waiting.load(Ordering::Relaxed) > room;
             if !at_once && (cfg!(test) || enough()) {
                 break;
@@ -368,16 +398,18 @@ impl Saver {
     /// Those of the disk.
     pub(crate) fn join(&mut self, spill: Option<&Spill>) -> Result<()> {
         let Some(Running { sender, thread, busy, .. }) = self.running.take() else { return Ok(()) };
+        // Not all was saved: it is given up.
+        self.is_behind |= sender.is_some();
         drop(sender);
         let written = thread.join();
         let written = written.map_err(|_| Error::new(ErrorKind::Io, "the thread that writes checkpoints panicked"))?;
-        if let Some(Written { kept, busy: writing }) = written? {
+        if let Some(Written { kept, busy: writing, at }) = written? {
             if let Some(spill) = spill {
                 spill.keep(kept);
             }
             let busy = busy + writing / rayon::current_num_threads() as u32;
             let every = self.checkpoint.every;
-            self.due = Instant::now() + if every.is_zero() { every } else { every.max(busy * SHARE) };
+            self.due = at + if every.is_zero() { every } else { every.max(busy * SHARE) };
         }
         Ok(())
     }
@@ -408,6 +440,26 @@ impl Drop for Saver {
         // The folder is free again once its thread has gone.
         let _ = self.join(None);
     }
+}
+
+/// The newest checkpoint whose files are whole.
+///
+/// # Errors
+/// If it is of something else, or if all are damaged.
+fn newest(directory: &mut Directory) -> Result<Option<Saved>> {
+    while let Some(last) = directory.last() {
+        let saved = Saved::decode(&last.body).map_err(|e| e.in_file(directory.path()))?;
+        let names = saved.state.iter().chain(saved.pieces.iter().map(|(name, _)| name));
+        let whole = names.map(|name| directory.path().join(name)).try_for_each(|path| {
+            let segment = Segment::open(&**directory.disk(), path)?;
+            segment.entries().par_iter().try_for_each(|entry| segment.read(entry).map(drop))
+        });
+        match whole {
+            Ok(()) => return Ok(Some(saved)),
+            Err(why) => directory.fall_back(why)?,
+        }
+    }
+    Ok(None)
 }
 
 /// Adds the pieces of a block to the partition that they were saved from.
@@ -462,7 +514,8 @@ fn write(
                 sides.iter().try_for_each(|side| side.sync())?;
                 let files = body.pieces.iter().map(|(name, _)| name.clone()).chain([name]).collect();
                 lock(directory).commit(files, body.encode()?)?;
-                return Ok(Some(Written { kept, busy: busy + start.elapsed() }));
+                sides.iter().zip(&body.sides).try_for_each(|(side, position)| side.committed(position))?;
+                return Ok(Some(Written { kept, busy: busy + start.elapsed(), at: Instant::now() }));
             }
         }
     }

@@ -281,13 +281,25 @@ fn damage_is_told() {
         number
     };
     let newest = usize::from(number(&slots[1]) > number(&slots[0]));
+    let state = disk.crash(1.0);
+    let number = |path: &PathBuf| path.file_stem().and_then(|stem| stem.to_str()?.parse::<u64>().ok());
+    let files = state.files();
+    let last =
+        files.iter().filter(|path| path.extension().is_some_and(|end| end == "state")).max_by_key(|path| number(path));
+    state.damage(last.unwrap(), |bytes| bytes[70] ^= 1);
     disk.damage(&slots[newest], |bytes| bytes[50] ^= 1);
     let one = disk.crash(1.0);
+    // Of the newest one the manifest is damaged, or the state.
+    for disk in [&one, &state] {
+        let tape = Tape::default();
+        let checkpoint = Checkpoint::new("/d/c").on(Arc::new(disk.crash(1.0))).side(Arc::new(tape));
+        let rows = query(&from, WINDOWS).checkpoint(checkpoint).run().unwrap();
+        assert!(rows.notes()[0].contains("going on from the checkpoint before"), "{:?}", rows.notes());
+    }
     let tape = Tape::default();
-    let checkpoint = Checkpoint::new("/d/c").on(Arc::new(one.clone())).side(Arc::new(tape.clone()));
-    let rows = query(&from, WINDOWS).checkpoint(checkpoint).run().unwrap();
-    assert!(rows.notes()[0].contains("going on from the checkpoint before"), "{:?}", rows.notes());
-    drop(rows);
+    run(&state, query(&from, WINDOWS), &tape).unwrap();
+    same_cells(&tape.0.lock().unwrap(), &want);
+    let tape = Tape::default();
     run(&one, query(&from, WINDOWS), &tape).unwrap();
     same_cells(&tape.0.lock().unwrap(), &want);
 

@@ -8,10 +8,10 @@ mod unit;
 use super::plan::{Fields, Plan, Request, unknown};
 use super::text::is_text;
 use super::{Input, Options};
-use crate::format::FieldType;
 use crate::format::csv::Dialect;
+use crate::format::{FieldType, TextBlock};
 use crate::source::batches::{BatchReader, Columns, position};
-use crate::source::live::{Live, LiveReader};
+use crate::source::live::{Live, LiveReader, Sample};
 use crate::source::parquet::{ParquetFile, ParquetReader, not_parquet};
 use crate::source::text::{TextInput, TextReader};
 use crate::source::{InputFile, Magic, Progress, ReadOptions, Reader, expand};
@@ -94,6 +94,8 @@ pub(crate) struct Opened {
     pub(crate) plan: Plan,
     pub(crate) reader: Box<dyn Reader>,
     pub(crate) inputs: Vec<Option<PathBuf>>,
+    /// What the fields of live input were found out from.
+    pub(crate) sample: Option<Sample>,
     pub(crate) notes: Vec<String>,
 }
 
@@ -120,7 +122,7 @@ pub(crate) fn open(
                 wanted: plan.columns.iter().map(|c| position(&schema, &c.name)).collect::<Result<_>>()?,
             };
             let reader = Box::new(BatchReader::new(batches, columns, read));
-            Ok(Opened { plan, reader, inputs: vec![None], notes: Vec::new() })
+            Ok(Opened { plan, reader, inputs: vec![None], sample: None, notes: Vec::new() })
         }
         Input::Files(patterns) if options.live.as_ref().is_some_and(Live::is_endless) => {
             open_live(patterns, request, options, read)
@@ -157,7 +159,7 @@ pub(crate) fn open(
                 }
                 let wanted = plan.columns.iter().map(|c| c.name.clone()).collect();
                 let reader = Box::new(ParquetReader::new(paths, file, time, wanted, read));
-                return Ok(Opened { plan, reader, inputs, notes });
+                return Ok(Opened { plan, reader, inputs, sample: None, notes });
             }
             let mut file = TextInput::new(file, &read)?;
             let sample = file.sample(&read)?;
@@ -175,7 +177,7 @@ pub(crate) fn open(
             let mut plan = text.plan;
             // A text's records are written as they stand.
             plan.late_time = keep_late.then(String::new);
-            Ok(Opened { plan, reader, inputs, notes })
+            Ok(Opened { plan, reader, inputs, sample: None, notes })
         }
     }
 }
@@ -196,18 +198,22 @@ fn open_live(patterns: Vec<PathBuf>, request: &Request<'_>, options: &Options, r
         return Err(Error::input("stopped before the first record came"));
     }
     let mut notes = Vec::new();
-    let (layouts, path) = (&options.layouts, sample.as_ref().and_then(|(_, path)| path.as_deref()));
-    let sample = sample.as_ref().map(|(sample, _)| sample);
+    let (layouts, path) = (&options.layouts, sample.as_ref().and_then(|sample| sample.path.as_deref()));
+    let block = sample.as_ref().map(|sample| {
+        let data = sample.lines.clone();
+        TextBlock { start: 0, end: data.len(), data: data.into(), offset: 0, max_record: options.max_record }
+    });
+    let block = block.as_ref();
     let (format, dialect) = match options.format {
-        Format::Auto => detect(path, sample, layouts, &mut notes)?,
+        Format::Auto => detect(path, block, layouts, &mut notes)?,
         format => (format, layouts.dialect(format)),
     };
-    let text = text::Opened::new(format, dialect, sample, request, options, &mut notes)?;
+    let text = text::Opened::new(format, dialect, block, request, options, &mut notes)?;
     reader.decode(text.decoder, text.must);
     let mut plan = text.plan;
     plan.late_time = options.keep_late.then(String::new);
     let inputs = reader.names();
-    Ok(Opened { plan, reader: Box::new(reader), inputs, notes })
+    Ok(Opened { plan, reader: Box::new(reader), inputs, sample, notes })
 }
 
 fn no_time(names: &[String]) -> Error {

@@ -205,8 +205,7 @@ impl Files {
                 self.add(input, position, path, id, Vec::new())?;
             }
             Found::Rest(position, head) => {
-                let input = self.input(Path::new(&position.path), number);
-                self.add(input, position.clone(), path, id, head)?;
+                self.add_rest(&position, path, id, head, number)?;
                 self.remembered.retain(|p| *p != position);
             }
         }
@@ -220,15 +219,30 @@ impl Files {
             let name = PathBuf::from(&position.path);
             if let Some((path, id, head)) = find_copy(&name, &position.head, position.offset, &|id| self.is_read(id))? {
                 self.remembered.retain(|p| *p != position);
-                let input = self.input(&name, number);
-                self.add(input, position, &path, id, head)?;
-                if let Some(content) = self.contents.last_mut() {
-                    content.retire();
-                }
+                self.add_rest(&position, &path, id, head, number)?;
             }
         }
         // What is older than what has its name now comes first.
         self.contents.sort_by_key(|content| !content.retired);
+        Ok(())
+    }
+
+    /// Reads the rest of what was read up to `position`, where it is now: under `path`.
+    fn add_rest(
+        &mut self,
+        position: &Position,
+        path: &Path,
+        id: Identity,
+        head: Vec<u8>,
+        number: &mut impl FnMut(&Path) -> usize,
+    ) -> Result<()> {
+        let name = Path::new(&position.path);
+        let (input, before) = (self.input(name, number), self.contents.len());
+        self.add(input, position.clone(), path, id, head)?;
+        // What lost its name gets no more of it; what still has it may grow.
+        if let Some(content) = self.contents.get_mut(before).filter(|_| path != name) {
+            content.retire();
+        }
         Ok(())
     }
 

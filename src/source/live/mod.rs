@@ -22,8 +22,9 @@ pub use position::{Fingerprint, Position};
 pub(crate) use reader::LiveReader;
 
 use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -57,6 +58,15 @@ pub struct Live {
     pub(crate) stop: Arc<AtomicBool>,
     pub(crate) keep_open: bool,
     pub(crate) positions: Vec<Position>,
+    /// What the fields were found out from before, and are again.
+    pub(crate) sample: Option<Sample>,
+}
+
+/// The first lines of an input, and its name.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Sample {
+    pub(crate) lines: Vec<u8>,
+    pub(crate) path: Option<PathBuf>,
 }
 
 impl Default for Live {
@@ -79,6 +89,7 @@ impl Live {
             stop: Arc::default(),
             keep_open: false,
             positions: Vec::new(),
+            sample: None,
         }
     }
 

@@ -6,7 +6,7 @@
 use super::content::{Got, Reading};
 use super::files::Files;
 use super::pipes::{CONNECTIONS, Pipe, accept};
-use super::{Arrival, Event, Live};
+use super::{Arrival, Event, Live, Sample};
 use crate::format::csv::Walker;
 use crate::format::{Decoder, TextBlock};
 use crate::query::map::Piece;
@@ -89,23 +89,26 @@ impl LiveReader {
         Ok(reader)
     }
 
-    /// The first lines of the first input that has any, and its name; they are waited for. `None` if the run is stopped
-    /// first, or if there will be none.
-    pub(crate) fn sample(&mut self) -> Result<Option<(TextBlock, Option<PathBuf>)>> {
+    /// The first lines of the first input that has any; they are waited for. `None` if the run is stopped first, or if there
+    /// will be none.
+    pub(crate) fn sample(&mut self) -> Result<Option<Sample>> {
+        if let Some(sample) = &self.live.sample {
+            return Ok(Some(sample.clone()));
+        }
         let mut since = None;
         while !self.live.is_stopped() {
             self.look()?;
-            let (sample, path, all) = self.first_lines()?;
-            if sample.is_empty() {
+            let (mut lines, path, all) = self.first_lines()?;
+            if lines.is_empty() {
                 if all && !self.waits() {
                     return Ok(None);
                 }
             } else {
                 let begun = *since.get_or_insert_with(Instant::now);
-                let lines = memchr::memchr_iter(b'\n', &sample).take(SAMPLE_LINES).count();
-                if all || lines == SAMPLE_LINES || begun.elapsed() >= SAMPLE_WAIT {
-                    let (end, max_record) = (sample.len(), self.reading.options.max_record);
-                    return Ok(Some((TextBlock { data: sample.into(), start: 0, end, offset: 0, max_record }, path)));
+                let last = memchr::memchr_iter(b'\n', &lines).nth(SAMPLE_LINES - 1);
+                if all || last.is_some() || begun.elapsed() >= SAMPLE_WAIT {
+                    lines.truncate(last.map_or(lines.len(), |last| last + 1));
+                    return Ok(Some(Sample { lines, path }));
                 }
             }
             std::thread::sleep(SHORT_TICK);

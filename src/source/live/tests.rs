@@ -244,8 +244,8 @@ fn a_first_line_of_any_length_is_a_sample() {
     let (_dir, path) = folder();
     append(&path("a.log"), &format!("{{\"n\":{}1}}", " ".repeat(5 << 20)));
     let mut follower = Follower::new(&[path("a.log")]);
-    let (sample, name) = follower.reader.sample().unwrap().unwrap();
-    assert_eq!((sample.end - sample.start, name), (4 << 20, Some(path("a.log"))));
+    let sample = follower.reader.sample().unwrap().unwrap();
+    assert_eq!((sample.lines.len(), sample.path), (4 << 20, Some(path("a.log"))));
 }
 
 #[test]
@@ -398,6 +398,37 @@ fn a_run_goes_on_behind_its_positions_whatever_became_of_the_files() {
             again.have(10);
         }
     }
+}
+
+#[test]
+fn the_rest_of_what_was_rotated_comes_before_what_has_its_name_now() {
+    let (_dir, path) = folder();
+    append(&path("a.log"), &lines(0..10));
+    let mut follower = Follower::new(&[path("a.log*")]);
+    follower.have(10);
+    append(&path("a.log"), &lines(10..15));
+    fs::rename(path("a.log"), path("a.log.1")).unwrap();
+    append(&path("a.log"), &lines(15..20));
+    let mut again = Follower::after(&[path("a.log*")], &follower);
+    again.until("the last number", |f| f.numbers.len() == 10);
+    assert_eq!(again.numbers, (10..20).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_was_read_to_its_end_is_not_taken_for_rotated() {
+    let (_dir, path) = folder();
+    append(&path("a.log"), &lines(0..10));
+    let mut follower = Follower::new(&[path("a.log")]);
+    follower.have(10);
+    let mut again = Follower::after(&[path("a.log")], &follower);
+    again.take();
+    // Half a line that lies longer than a rotated file is waited for.
+    append(&path("a.log"), "{\"n\":1");
+    let begun = Instant::now();
+    again.until("the time", |_| begun.elapsed() > Duration::from_millis(900));
+    append(&path("a.log"), "0}\n");
+    again.numbers = follower.numbers;
+    again.have(11);
 }
 
 #[test]
