@@ -16,6 +16,9 @@ const RECORD: usize = 256;
 const COMMIT: Duration = Duration::from_millis(10);
 const WRITE: usize = 1 << 20;
 
+/// Writes records to a folder and says how many.
+type Way = fn(&Path, &[[u8; RECORD]]) -> u64;
+
 /// Tells every so many records whether it is time to sync: the clock is not asked each time.
 struct Pace(Instant);
 
@@ -68,7 +71,7 @@ pub fn benches(c: &mut Criterion) {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("write-ahead");
     let mut group = c.benchmark_group("write-ahead log");
     group.throughput(Throughput::ElementsAndBytes { elements: RECORDS as u64, bytes: (RECORDS * RECORD) as u64 });
-    let ways: [(&str, fn(&Path, &[[u8; RECORD]]) -> u64); 2] = [("bare loop", bare), ("log", log)];
+    let ways: [(&str, Way); 2] = [("bare loop", bare), ("log", log)];
     for (name, way) in ways {
         group.bench_function(BenchmarkId::new(name, RECORD), |b| {
             b.iter_custom(|times| {

@@ -178,7 +178,7 @@ impl<K: KeyRows> Fold<K> {
                 }
                 spill.skip(partitions.iter().map(|partition| partition.taken).collect());
                 spill.folded(saved.done);
-                spill.relieve(&mut partitions, used)?;
+                spill.relieve(&plan, &mut partitions, used)?;
             }
             partitions.iter_mut().try_for_each(Partition::lease)?;
         }
@@ -463,7 +463,7 @@ impl<K: KeyRows> Fold<K> {
             let partitions = std::mem::take(&mut self.partitions);
             let mut partitions = partitions;
             if let Some(spill) = &self.spill {
-                spill.relieve(&mut partitions, self.tally.statistics.ledger.used)?;
+                spill.relieve(&self.plan, &mut partitions, self.tally.statistics.ledger.used)?;
             }
             if let Some(spill) = self.spill.take_if(|spill| spill.is_used()) {
                 self.waves = Some(Waves::new(self.plan.clone(), self.context.engine, spill, partitions)?);

@@ -122,7 +122,7 @@ impl<K: KeyRows> Reducer<'_, K> {
         let partitions = &mut *self.partitions;
         if let Some(spill) = self.spill {
             // All may have been evicted while these blocks were mapped.
-            spill.relieve(partitions, self.tally.statistics.ledger.used)?;
+            spill.relieve(self.plan, partitions, self.tally.statistics.ledger.used)?;
         }
         // From here on it may fall, but these blocks are taken by what is there now.
         let resident = self.spill.map_or(usize::MAX, Spill::resident).max(partitions.len());
@@ -145,7 +145,7 @@ impl<K: KeyRows> Reducer<'_, K> {
                 .par_iter()
                 .try_for_each(|block| spill.write(plan, block, resident, block.resident, block.sequence))?;
             blocks.iter().for_each(|block| spill.folded(block.sequence));
-            spill.relieve(partitions, self.tally.statistics.ledger.used)?;
+            spill.relieve(self.plan, partitions, self.tally.statistics.ledger.used)?;
         }
         partitions.iter_mut().try_for_each(Partition::lease)?;
         let late: Vec<(usize, usize)> = partitions.iter_mut().flat_map(Partition::take_late).collect();

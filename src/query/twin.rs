@@ -531,6 +531,34 @@ fn no_trace_of_what_has_left() {
     check(&batches, &want, true, (true, false));
 }
 
+#[test]
+fn a_state_that_is_too_large_names_its_key() {
+    let record = |i: i64| Record {
+        ts: i / 100,
+        key: Some(if i % 10 == 0 { 4 } else { 3 }),
+        name: None,
+        int: Some(i),
+        float: None,
+    };
+    let records: Vec<Record> = (0..300_000).map(record).collect();
+    let dir = tempfile::tempdir().unwrap();
+    for name in [true, false] {
+        let batches: Vec<_> = records.chunks(1000).map(|c| Ok(batch(c))).collect();
+        let mut query = Query::batches(schema(), batches).threads(2).memory(1 << 20).spill_dir(dir.path()).key("key");
+        if name {
+            query = query.key("name");
+        }
+        for aggregate in Agg::parse_list("distinct(int)").unwrap() {
+            query = query.aggregate(aggregate);
+        }
+        let error = query.run().unwrap().collect::<Result<Vec<_>, _>>().unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::Memory);
+        let says = if name { "that of key \"3\", name \"\": " } else { "that of key \"3\": " };
+        assert!(error.to_string().contains(says), "{error}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}
+
 /// Where memory is plenty they wait in it, and a place to spill that is missing is not missed.
 #[test]
 fn keys_that_hardly_repeat_are_sorted_out_first() {

@@ -1,7 +1,7 @@
 //! Rows of several waves in the order of one: by window, and inside a window in the order of the waves.
 //!
-//! Each wave but the last has written its rows to a file, in blocks: the bounds of each window and how many rows it has,
-//! then the columns of the rows. The last one hands them out as they are asked for. Whatever is next among all of them
+//! Each wave but the last has written its rows to files, one for each worker and shared by all waves, in blocks: the bounds of
+//! each window and how many rows it has, then the columns of the rows. The last one hands them out as they are asked for. Whatever is next among all of them
 //! is taken in whole stretches, so that windows of many rows are handed on as slices and copied nowhere.
 
 use super::rows::{to_array, to_column};
@@ -68,33 +68,46 @@ fn collect(starts: &[i64], ends: &[i64], found: &mut Vec<Stretch>) {
     }
 }
 
-/// The rows of a wave, on disk.
-pub(super) struct RowFile {
+/// The rows of waves, on disk.
+pub(super) struct RowFiles {
     schema: SchemaRef,
-    /// Bytes of a block, about.
-    block: usize,
-    /// One for each worker; which blocks are where is told by their numbers.
+    /// One for each worker; which blocks are where is told by their waves and numbers.
     writers: Vec<Mutex<SegmentWriter>>,
-    blocks: u64,
+    /// How many blocks each wave has.
+    blocks: Vec<u64>,
 }
 
-impl RowFile {
-    /// A file for rows that can be cast to `schema`, in blocks of about `block` bytes.
-    pub(super) fn create(dir: &SpillDir, schema: SchemaRef, block: usize) -> Result<RowFile> {
+impl RowFiles {
+    /// Files for rows that can be cast to `schema`.
+    pub(super) fn create(dir: &SpillDir, schema: SchemaRef) -> Result<RowFiles> {
         let writer = |_| Ok(Mutex::new(SegmentWriter::create(&**dir.disk(), dir.name())?));
         let writers = (0..rayon::current_num_threads()).map(writer).collect::<Result<_>>()?;
-        Ok(RowFile { schema, block, writers, blocks: 0 })
+        Ok(RowFiles { schema, writers, blocks: Vec::new() })
     }
 
-    /// Appends rows.
-    pub(super) fn write(&mut self, batches: &[RecordBatch]) -> Result<()> {
+    /// What is written from now on is of another wave.
+    pub(super) fn begin(&mut self) {
+        self.blocks.push(0);
+    }
+
+    /// How many waves have begun.
+    pub(super) fn waves(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Appends rows of the wave that was begun last, in blocks of about `block` bytes.
+    pub(super) fn write(&mut self, batches: &[RecordBatch], block: usize) -> Result<()> {
+        let wave = self.blocks.len().saturating_sub(1) as u32;
+        let Some(blocks) = self.blocks.last_mut() else {
+            return Err(Error::new(ErrorKind::Io, "rows of no wave cannot be spilled"));
+        };
         let mut slices = Vec::new();
         for batch in batches.iter().filter(|batch| batch.num_rows() > 0) {
             let width = batch.columns()[BOUNDS..].iter().map(width).sum::<usize>().max(1);
-            let step = (self.block / width).max(LEAST_ROWS);
+            let step = (block / width).max(LEAST_ROWS);
             for start in (0..batch.num_rows()).step_by(step) {
-                slices.push((self.blocks, batch.slice(start, step.min(batch.num_rows() - start))));
-                self.blocks += 1;
+                slices.push((*blocks, batch.slice(start, step.min(batch.num_rows() - start))));
+                *blocks += 1;
             }
         }
         let (schema, writers) = (&self.schema, &self.writers);
@@ -118,7 +131,7 @@ impl RowFile {
             all.extend(columns.iter().map(|c| c.view()));
             let label = Label {
                 content: Content::Rows,
-                partition: 0,
+                partition: wave,
                 first: number,
                 last: number,
                 rows: rows.num_rows() as u32,
@@ -128,19 +141,26 @@ impl RowFile {
         })
     }
 
-    /// Ends the writing.
-    pub(super) fn seal(self) -> Result<Sealed> {
-        let mut segments = Vec::new();
-        let mut bytes = 0;
-        for writer in self.writers {
-            let writer = writer.into_inner().unwrap_or_else(PoisonError::into_inner);
-            bytes += writer.bytes();
-            segments.push(writer.seal()?);
+    /// Ends the writing: the rows of each wave.
+    pub(super) fn seal(self) -> Result<Vec<Sealed>> {
+        let own = self.writers.into_iter().map(|writer| writer.into_inner().unwrap_or_else(PoisonError::into_inner));
+        let segments: Arc<[Segment]> = own.map(SegmentWriter::seal).collect::<Result<_>>()?;
+        let mut waves: Vec<Vec<(usize, Entry)>> = vec![Vec::new(); self.blocks.len()];
+        for (number, segment) in segments.iter().enumerate() {
+            for entry in segment.entries() {
+                waves[entry.label.partition as usize].push((number, *entry));
+            }
         }
-        let of = |(n, segment): (usize, &Segment)| segment.entries().iter().map(|e| (n, *e)).collect::<Vec<_>>();
-        let mut entries: Vec<(usize, Entry)> = segments.iter().enumerate().flat_map(of).collect();
-        entries.sort_unstable_by_key(|(_, entry)| entry.label.first);
-        Ok(Sealed { schema: self.schema, segments, entries: entries.into(), bytes })
+        let sealed = |mut entries: Vec<(usize, Entry)>| {
+            entries.sort_unstable_by_key(|(_, entry)| entry.label.first);
+            Sealed { schema: self.schema.clone(), segments: segments.clone(), entries: entries.into() }
+        };
+        Ok(waves.into_iter().map(sealed).collect())
+    }
+
+    /// Bytes so far.
+    pub(super) fn bytes(&self) -> u64 {
+        self.writers.iter().map(|writer| writer.lock().unwrap_or_else(PoisonError::into_inner).bytes()).sum()
     }
 }
 
@@ -155,21 +175,15 @@ fn width(column: &ArrayRef) -> usize {
     }
 }
 
-/// A file of rows that is complete.
+/// The rows of a wave, complete.
 pub(super) struct Sealed {
     schema: SchemaRef,
-    segments: Vec<Segment>,
+    segments: Arc<[Segment]>,
     /// The blocks that were not read yet.
     entries: VecDeque<(usize, Entry)>,
-    bytes: u64,
 }
 
 impl Sealed {
-    /// Its length in bytes.
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
     fn next(&mut self) -> Result<Option<Stretches>> {
         let Some((segment, entry)) = self.entries.pop_front() else { return Ok(None) };
         let segment = &self.segments[segment];

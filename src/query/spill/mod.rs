@@ -16,6 +16,7 @@
 //!
 //! Cost: a spilled record is packed, written, read and unpacked once, its rows likewise if there are many windows.
 
+mod blame;
 pub(super) mod cells;
 mod merge;
 pub(super) mod rows;
@@ -299,7 +300,8 @@ impl Spill {
         if pieces.len() == 0 {
             return Ok(());
         }
-        files.writers.own().push_grouped(Content::Partials, sequence, offsets, pieces.into_columns()?)
+        let pushed = files.writers.own().push_grouped(Content::Partials, sequence, offsets, pieces.into_columns()?);
+        pushed.map_err(|error| blame::of_block(plan, block, error))
     }
 
     /// Takes note of the number of a block that was folded.
@@ -312,7 +314,12 @@ impl Spill {
     ///
     /// # Errors
     /// Those of the disk.
-    pub(crate) fn relieve<K: KeyRows>(&self, partitions: &mut Vec<Partition<K>>, records: u64) -> Result<()> {
+    pub(crate) fn relieve<K: KeyRows>(
+        &self,
+        plan: &Plan,
+        partitions: &mut Vec<Partition<K>>,
+        records: u64,
+    ) -> Result<()> {
         let mut used: usize = partitions.iter().map(Partition::bytes).sum();
         // Keys that miss the cache one by one and hardly repeat are better sorted out later, and together.
         let keys: usize = partitions.iter().map(|partition| partition.groups.len()).sum();
@@ -340,7 +347,8 @@ impl Spill {
         self.resident.fetch_min(stay, Ordering::AcqRel);
         let evicted: Vec<(usize, Partition<K>)> = (stay..partitions.len()).zip(partitions.split_off(stay)).collect();
         evicted.into_par_iter().with_max_len(1).try_for_each(|(p, mut partition)| {
-            cells::save_partition(&mut partition, |piece| files.push(p, sequence, piece))
+            let saved = cells::save_partition(&mut partition, |piece| files.push(p, sequence, piece));
+            saved.map_err(|error| blame::of_partition(plan, &mut partition, error))
         })
     }
 

@@ -3,8 +3,9 @@
 //! A wave is a range of hashes: whole partitions, or a part of one that alone does not fit. How much fits is guessed from
 //! what came out of the pieces so far, and tried: what turns out too large is dropped and tried again by half.
 
+use super::blame::Blame;
 use super::cells::{load, pick};
-use super::merge::{Merge, RowFile};
+use super::merge::{Merge, RowFiles};
 use super::{Shares, Spill};
 use crate::core::slide::Engine;
 use crate::engine::overlap;
@@ -163,7 +164,7 @@ impl<K: KeyRows> Waves<K> {
     /// Writes the rows of all waves but two: the last one read back, and the partitions that were never evicted.
     fn write(&mut self) -> Result<()> {
         let resident = self.resident.take();
-        let mut files = Vec::new();
+        let mut files = RowFiles::create(&self.dir, self.plan.schema.clone())?;
         let mut last = None;
         while let Some(mut wave) = self.next_wave(|of, width| of.try_wave(width))? {
             self.live_keys += wave.live_keys();
@@ -174,17 +175,15 @@ impl<K: KeyRows> Waves<K> {
             }
             // How many waves there will be is guessed from how far this one came.
             let done = self.at.partition as u64 + 1;
-            let waves = (files.len() as u64 + 1) * self.partitions as u64 / done + 1;
+            let waves = (files.waves() as u64 + 1) * self.partitions as u64 / done + 1;
             let block = self.shares.merge / waves as usize / 4;
-            let mut file = RowFile::create(&self.dir, self.plan.schema.clone(), block)?;
-            overlap(|| wave.next_block(), |batches| file.write(&batches).map(|()| true))?;
-            let file = file.seal()?;
-            self.row_bytes += file.bytes();
-            files.push(file);
+            files.begin();
+            overlap(|| wave.next_block(), |batches| files.write(&batches, block).map(|()| true))?;
         }
+        self.row_bytes = files.bytes();
         let first = resident.map(|partitions| self.emission(partitions)).transpose()?;
         self.windows = first.iter().map(|first| first.windows().0).max().unwrap_or(0).max(self.windows);
-        self.state = State::Merging(Merge::new(&self.plan, first, files, last));
+        self.state = State::Merging(Merge::new(&self.plan, first, files.seal()?, last));
         Ok(())
     }
 
@@ -213,7 +212,7 @@ impl<K: KeyRows> Waves<K> {
                 }
                 Err(error) if error.kind() != ErrorKind::Memory => return Err(error),
                 Err(_) if self.at.bits == 0 && width > 1 => self.width = width / 2,
-                Err(error) if self.at.bits == MOST_BITS => return Err(error),
+                Err(error) if self.at.bits == MOST_BITS => return Err(self.blame(error)),
                 Err(_) => {
                     self.at.bits += 1;
                     self.at.part *= 2;
@@ -281,21 +280,35 @@ impl<K: KeyRows> Waves<K> {
         ))
     }
 
-    fn restore(&self, p: usize, budget: &Budget) -> Result<Partition<K>> {
+    /// What does not fit although it is nearly a single key: `error` with its name.
+    fn blame(&self, error: Error) -> Error {
+        let mut blame = Blame::<K>::new(&self.plan);
+        let mut counted = self.pieces.partition(self.at.partition as u32).map(|chunk| {
+            let chunk = chunk?;
+            load::<K>(&self.plan, &chunk.columns())?.try_for_each(|block| blame.add(&block?, |hash| self.is_next(hash)))
+        });
+        if counted.all(|counted: Result<()>| counted.is_ok()) { blame.on(error) } else { error }
+    }
+
+    /// Whether the key of this hash belongs to the part of a partition that is next.
+    fn is_next(&self, hash: u64) -> bool {
         let Place { bits, part, .. } = self.at;
+        hash << self.bits >> (64 - bits) == part
+    }
+
+    fn restore(&self, p: usize, budget: &Budget) -> Result<Partition<K>> {
+        let bits = self.at.bits;
         let mut partition = Partition::new(&self.plan, budget.lease("the keys and panes of a partition"));
         if bits == 0 {
             // Partitions are alike: hashes are spread evenly.
             partition.groups.reserve(self.keys.load(Ordering::Relaxed));
         }
-        let shift = self.bits;
-        let keep = |hash: u64| (hash << shift >> (64 - bits)) == part;
         for chunk in self.pieces.partition(p as u32) {
             let chunk = chunk?;
             for block in load::<K>(&self.plan, &chunk.columns())? {
                 let mut block = block?;
                 if bits > 0 {
-                    block = pick(&self.plan, &block, keep)?;
+                    block = pick(&self.plan, &block, |hash| self.is_next(hash))?;
                 }
                 partition.take(&self.plan, 0, 0, &block)?;
             }
