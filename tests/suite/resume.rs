@@ -1,11 +1,16 @@
 //! `--checkpoint`: the real binary, killed at random moments and started again, gives the bytes of a run that was left alone.
 
 use crate::run::{Ran, file, windrow};
+use crate::shared::shared;
+use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
+use arrow_schema::{DataType, Field, Schema, TimeUnit};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+use windrow::sink::{self, Target};
 
 /// NDJSON of many keys over an hour, a little out of order, with a bad line now and then.
 fn events(rows: u64, keys: u64) -> String {
@@ -81,8 +86,9 @@ fn files(dir: &Path, stem: &str, ending: &str) -> BTreeMap<String, Vec<u8>> {
     own.map(|(path, rest)| (rest, std::fs::read(path).unwrap())).collect()
 }
 
-/// Kills a run at random moments until it has been killed `kills` times, each time going on or beginning anew, and compares.
-fn killed(input: &str, dir: &Path, ending: &str, more: &[&str], kills: u32) -> Moments {
+/// Kills a run over `inputs` at random moments until it has been killed `kills` times, each time going on or beginning anew,
+/// and compares.
+fn killed((inputs, query): (&[&str], &[&str]), dir: &Path, ending: &str, more: &[&str], kills: u32) -> Moments {
     let path = |name: &str| dir.join(name).to_str().unwrap().to_owned();
     let whole = path(&format!("whole.{ending}"));
     let bad = [path("bad-whole"), path("bad-killed")];
@@ -91,7 +97,7 @@ fn killed(input: &str, dir: &Path, ending: &str, more: &[&str], kills: u32) -> M
     let rolled = path("whole-saved");
     let rolled = if ending == "parquet" { &["--checkpoint", &rolled][..] } else { &[] };
     let want = windrow(
-        &[&["replay", input, "-q", "--bad-lines", &bad[0], "--stats", "-o", &whole], &QUERY[..], more, rolled].concat(),
+        &[&["replay", "-q", "--bad-lines", &bad[0], "--stats", "-o", &whole], inputs, query, more, rolled].concat(),
     )
     .good();
     let whole = files(dir, "whole", ending);
@@ -105,9 +111,10 @@ fn killed(input: &str, dir: &Path, ending: &str, more: &[&str], kills: u32) -> M
         let saved = path(&format!("saved-{round}"));
         let output = path(&format!("out-{round}.{ending}"));
         let all = [
-            &["replay", input, "-q", "--stats", "-o", &output, "--bad-lines", &bad[1], "--checkpoint", &saved][..],
+            &["replay", "-q", "--stats", "-o", &output, "--bad-lines", &bad[1], "--checkpoint", &saved][..],
             &["--checkpoint-every", "0s"],
-            &QUERY,
+            inputs,
+            query,
             more,
         ]
         .concat();
@@ -146,7 +153,7 @@ fn killed(input: &str, dir: &Path, ending: &str, more: &[&str], kills: u32) -> M
                 assert_eq!(ran.stat(name), want.stat(name), "round {round}: {name}");
             }
         }
-        assert!(is_finished(&windrow(&[&all[..2], &all[3..]].concat())));
+        assert!(is_finished(&windrow(&[&all[..1], &all[2..]].concat())));
         std::fs::remove_dir_all(&saved).unwrap();
     }
     let left = std::fs::read_dir(dir).unwrap().flatten().map(|e| e.file_name().to_string_lossy().into_owned());
@@ -170,12 +177,12 @@ fn a_killed_run_with_a_bound_gives_the_same_bytes() {
     let (dir, input) = file("in.ndjson", events(250_000, 20_000).as_bytes());
     let late = dir.path().join("late");
     let late = ["--lateness", "5s", "--late", late.to_str().unwrap(), "--threads", "1"];
-    let moments = killed(&input, dir.path(), "csv", &late, kills() / 2);
+    let moments = killed((&[&input], &QUERY), dir.path(), "csv", &late, kills() / 2);
     assert!(moments.after > 0, "{moments:?}");
     let sessions = [&late[..], &["--memory", "2GiB"]].concat();
-    killed(&input, dir.path(), "ndjson", &sessions, kills() / 4);
+    killed((&[&input], &QUERY), dir.path(), "ndjson", &sessions, kills() / 4);
     let rolled = [&late[..], &["--roll", "20000rows"]].concat();
-    killed(&input, dir.path(), "parquet", &rolled, kills() / 4);
+    killed((&[&input], &QUERY), dir.path(), "parquet", &rolled, kills() / 4);
     let stdout = windrow(
         &[&["replay", &input, "--lateness", "5s", "--checkpoint", dir.path().join("x").to_str().unwrap()], &QUERY[..]]
             .concat(),
@@ -192,12 +199,55 @@ fn kills() -> u32 {
 fn a_killed_run_gives_the_same_bytes() {
     // A small state, which is saved long before the end; and a large one, of which much is spilled.
     let (dir, input) = file("in.ndjson", events(1_200_000, 500).as_bytes());
-    let plain = killed(&input, dir.path(), "csv", &["--threads", "1"], kills() / 2);
+    let plain = killed((&[&input], &QUERY), dir.path(), "csv", &["--threads", "1"], kills() / 2);
     let (dir, input) = file("in.ndjson", events(1_200_000, 5_000).as_bytes());
     let short = ["--memory", "48MiB", "--threads", "2"];
-    let short = killed(&input, dir.path(), "ndjson", &short, kills() - kills() / 2);
+    let short = killed((&[&input], &QUERY), dir.path(), "ndjson", &short, kills() - kills() / 2);
     assert!(plain.after > 0 && short.after > 0 && short.spilled > 0, "{plain:?} {short:?}");
     assert!(plain.during + short.during > 0, "{plain:?} {short:?}");
+}
+
+/// A thousand keys over an hour in a Parquet file, half of the records of a few of them.
+fn write_columns(path: &str, rows: i64) {
+    let types = [
+        ("ts", DataType::Timestamp(TimeUnit::Microsecond, None)),
+        ("key", DataType::Int64),
+        ("value", DataType::Float64),
+    ];
+    let schema = Arc::new(Schema::new(types.map(|(name, of)| Field::new(name, of, false)).to_vec()));
+    let mut sink = sink::open(&Target::file(path).unwrap(), &schema).unwrap();
+    for from in (0..rows).step_by(1 << 16) {
+        let of = from..rows.min(from + (1 << 16));
+        let random = |i: i64| (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+        let key = |i: i64| (random(i) % if i % 2 == 0 { 10 } else { 1000 }) as i64;
+        let ts = of.clone().map(|i| Some(1_700_000_000_000_000 + i * (3_600_000_000 / rows)));
+        let columns: [ArrayRef; 3] = [
+            Arc::new(ts.collect::<TimestampMicrosecondArray>()),
+            Arc::new(of.clone().map(key).collect::<Int64Array>()),
+            Arc::new(of.map(|i| random(i) as f64 / 8.0).collect::<Float64Array>()),
+        ];
+        sink.write(vec![RecordBatch::try_new(schema.clone(), columns.to_vec()).unwrap()]).unwrap();
+    }
+    sink.finish().unwrap();
+}
+
+/// The same over columns, and over real logs where there are any.
+#[test]
+fn a_killed_run_over_columns_and_real_logs_gives_the_same_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let columns = dir.path().join("columns.parquet").to_str().unwrap().to_owned();
+    write_columns(&columns, 2_000_000);
+    let query = ["--key", "key", "--window", "60s", "--slide", "5s", "--agg", "count,sum(value),avg(value)"];
+    let moments = killed((&[&columns], &query), dir.path(), "csv", &["--threads", "2"], kills() / 2);
+    assert!(moments.after > 0, "{moments:?}");
+    let Some(shared) = shared() else { return };
+    let logs = ["access_elastic_apache.log", "access_srhegde_2005_2018.log.gz"];
+    let logs = logs.map(|name| shared.join("data").join(name).to_str().unwrap().to_owned());
+    // The same ones again and again, so that there is time to die in.
+    let inputs: Vec<&str> = logs.iter().map(String::as_str).cycle().take(8).collect();
+    let query = ["--key", "path", "--window", "10d", "--slide", "1d", "--agg", "count,sum(bytes),distinct(host)"];
+    let moments = killed((&inputs, &query), dir.path(), "ndjson", &["--threads", "2"], kills() / 2);
+    assert!(moments.after > 0, "{moments:?}");
 }
 
 #[test]

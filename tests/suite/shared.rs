@@ -15,7 +15,8 @@ use std::sync::Arc;
 use windrow::query::{Query, Session, Window, avg, count, sum};
 use windrow::time::TimeFormat;
 
-fn shared() -> Option<PathBuf> {
+/// Where the shared cases and logs are, if they are.
+pub fn shared() -> Option<PathBuf> {
     let dir = std::env::var_os("WINDROW_SHARED").map(PathBuf::from);
     if dir.is_none() {
         println!("skipped: WINDROW_SHARED is not set");
