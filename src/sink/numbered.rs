@@ -38,7 +38,10 @@ impl Numbered {
     pub(super) fn numbers(&self) -> io::Result<Vec<u64>> {
         let number = |name: &str| name.strip_prefix(&self.before)?.strip_suffix(&self.behind)?.parse().ok();
         let files = std::fs::read_dir(self.folder())?.flatten();
-        let mut numbers: Vec<u64> = files.filter_map(|file| number(file.file_name().to_str()?)).collect();
+        let numbers = files.filter_map(|file| number(file.file_name().to_str()?).map(|number| (number, file)));
+        // Others may have numbers written otherwise.
+        let own = numbers.filter(|(number, file)| self.name(*number).file_name() == Some(&file.file_name()));
+        let mut numbers: Vec<u64> = own.map(|(number, _)| number).collect();
         numbers.sort_unstable();
         Ok(numbers)
     }

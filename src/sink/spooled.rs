@@ -3,7 +3,7 @@
 //! complete: nobody sees rows that a run which is taken up again would write anew. Until then its rows are kept beside it too.
 //!
 //! ```text
-//! rows-000001.parquet                           synced, named, never touched again
+//! rows-000001.parquet                           synced, named, never changed again
 //! .rows-000002.parquet.windrow-checkpoint.tmp   synced; waits for a checkpoint
 //! .rows-000003.parquet.windrow-checkpoint.tmp   in work
 //! .rows-000003.parquet.windrow-checkpoint.rows  its rows: of each call a length (u32) and a stream of Arrow IPC
@@ -14,8 +14,8 @@
 //! files are a function of the rows, whatever happened meanwhile.
 //!
 //! Invariant: what a position counts on is synced before it is handed out, but for the rows of the file in work, which
-//! [`Sink::position`] hands out with it. Rows are kept one checkpoint longer than they are needed, because a damaged
-//! checkpoint falls back to the one before.
+//! [`Sink::position`] hands out with it. Rows of a file that a position counts in part are kept until two checkpoints behind it
+//! are complete, because a damaged one falls back to the one before.
 //!
 //! Cost: every row is written twice, once unpacked.
 
@@ -51,6 +51,8 @@ pub(super) struct SpooledSink {
     current: Option<Current>,
     /// Files below this number have their names.
     named: u64,
+    /// The file that the last position counts in part.
+    counted: Option<u64>,
 }
 
 /// The file in work.
@@ -106,6 +108,7 @@ impl SpooledSink {
             at: At::START,
             current: None,
             named: 1,
+            counted: None,
         };
         match at {
             Some(at) => sink.go_on(at)?,
@@ -138,6 +141,7 @@ impl SpooledSink {
         }
         if self.at.rows > 0 {
             self.read_back()?;
+            self.counted = Some(self.at.number);
         }
         Ok(())
     }
@@ -224,6 +228,10 @@ impl SpooledSink {
         let synced = File::open(&path).and_then(|file| file.sync_all());
         synced.and_then(|()| sync_folder(self.waiting.folder())).map_err(|e| cannot(&path, e))?;
         let At { number, rows, total_rows, total_bytes } = self.at;
+        if self.counted != Some(number) {
+            // Whoever goes on either has all of this file or none of it.
+            remove(&self.kept.name(number))?;
+        }
         self.at = At { number: number + 1, rows: 0, total_rows: total_rows + rows, total_bytes: total_bytes + bytes };
         Ok(())
     }
@@ -281,6 +289,7 @@ impl Sink for SpooledSink {
     fn position(&mut self) -> Result<Option<Position>> {
         let file = self.current.as_ref().map(|current| current.rows.try_clone()).transpose();
         let file = file.map_err(|e| cannot(&self.kept.name(self.at.number), e))?;
+        self.counted = self.current.as_ref().map(|_| self.at.number);
         Ok(Some(Position { bytes: self.at.encode(), file }))
     }
 
@@ -302,9 +311,11 @@ impl Sink for SpooledSink {
         }
         self.end()?;
         self.name_before(self.at.number)?;
-        // Whoever finds no such file knows that nothing is left to do, so the rows stay until it has gone.
+        let kept = self.numbers(&self.kept)?.into_iter();
+        kept.filter(|number| self.counted != Some(*number)).try_for_each(|number| remove(&self.kept.name(number)))?;
+        // Whoever finds no such file knows that nothing is left to do, so the rows that a position counts stay until it has gone.
         remove(&self.marker)?;
-        self.numbers(&self.kept)?.into_iter().try_for_each(|number| remove(&self.kept.name(number)))?;
+        self.counted.map_or(Ok(()), |number| remove(&self.kept.name(number)))?;
         Ok(SinkSummary { rows: self.at.total_rows, bytes: self.at.total_bytes, ..SinkSummary::default() })
     }
 }
@@ -419,9 +430,30 @@ mod tests {
     }
 
     #[test]
+    fn rows_that_no_position_counts_are_not_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = Target::file(dir.path().join("rows.parquet")).unwrap();
+        let mut sink = SpooledSink::open(&target, &schema(), MOST, None).unwrap();
+        sink.write(vec![rows(0..MOST * 4 + 3)]).unwrap();
+        assert_eq!(files(dir.path(), ".rows").len(), 1);
+        let at = sink.position().unwrap().unwrap().bytes;
+        sink.write(vec![rows(MOST * 4 + 3..MOST * 6)]).unwrap();
+        sink.committed(&at).unwrap();
+        assert_eq!(
+            files(dir.path(), ".rows").into_keys().collect::<Vec<_>>(),
+            [".rows-000005.parquet.windrow-checkpoint.rows"]
+        );
+        assert_eq!(files(dir.path(), ".parquet").len(), 4);
+    }
+
+    #[test]
     fn files_that_are_there_and_rows_that_are_gone_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let target = Target::file(dir.path().join("rows.parquet")).unwrap();
+        fs::write(dir.path().join("rows-2024.parquet"), "no number of ours").unwrap();
+        drop(SpooledSink::open(&target, &schema(), MOST, None).unwrap());
+        fs::remove_file(dir.path().join("rows-2024.parquet")).unwrap();
+        fs::remove_file(dir.path().join(".rows.parquet.windrow-checkpoint.tmp")).unwrap();
         fs::write(dir.path().join("rows-000003.parquet"), "somebody's").unwrap();
         let error = SpooledSink::open(&target, &schema(), MOST, None).err().unwrap().to_string();
         assert!(error.contains("rows-000003.parquet: is there already"), "{error}");

@@ -55,8 +55,9 @@ pub(crate) struct Saver {
     given_up: bool,
     /// Something was counted since the last checkpoint began.
     is_behind: bool,
-    /// Rows that were handed out.
+    /// Rows that were handed out, and as of the last checkpoint.
     rows_out: Arc<AtomicU64>,
+    rows_saved: u64,
     /// How the input is cut into tasks, which are counted: as it was when the run began.
     task_bytes: u64,
     sample: Option<Sample>,
@@ -152,6 +153,7 @@ impl Saver {
             running: None,
             given_up: false,
             is_behind: false,
+            rows_saved: rows_out.load(Ordering::Relaxed),
             rows_out,
             task_bytes,
             sample,
@@ -271,6 +273,7 @@ impl Saver {
     /// # Errors
     /// As [`step`](Self::step).
     pub(crate) fn rest<K: KeyRows>(&mut self, now: Now<'_, K>, body: impl FnOnce() -> Saved) -> Result<()> {
+        self.is_behind |= self.rows_out.load(Ordering::Relaxed) != self.rows_saved;
         if self.running.as_ref().is_some_and(|running| running.thread.is_finished()) {
             self.join(now.spill)?;
         }
@@ -315,6 +318,7 @@ impl Saver {
         body.inputs.clone_from(&self.inputs);
         body.sides = self.ends()?;
         body.rows_out = self.rows_out.load(Ordering::Relaxed);
+        self.rows_saved = body.rows_out;
         body.task_bytes = self.task_bytes;
         body.sample.clone_from(&self.sample);
         if let Some(spill) = now.spill.filter(|spill| spill.is_used()) {

@@ -198,7 +198,7 @@ fn open_live(patterns: Vec<PathBuf>, request: &Request<'_>, options: &Options, r
         return Err(Error::input("stopped before the first record came"));
     }
     let mut notes = Vec::new();
-    let (layouts, path) = (&options.layouts, sample.as_ref().and_then(|sample| sample.path.as_deref()));
+    let (layouts, path) = (&options.layouts, sample.as_ref().and_then(|sample| sample.path.as_deref()).map(Path::new));
     let block = sample.as_ref().map(|sample| {
         let data = sample.lines.clone();
         TextBlock { start: 0, end: data.len(), data: data.into(), offset: 0, max_record: options.max_record }

@@ -52,6 +52,9 @@ impl<'a, K: KeyRows> Blame<'a, K> {
     pub(super) fn on(self, error: Error) -> Error {
         let all = self.others + self.keys.values().map(|(bytes, _)| bytes).sum::<usize>();
         let largest = self.keys.into_iter().find(|(_, (bytes, _))| *bytes > all / 2);
+        if self.plan.keys.is_empty() {
+            return error;
+        }
         let Some(Ok(name)) = largest.map(|(hash, (_, block))| name(self.plan, hash, &block)) else { return error };
         Error::new(ErrorKind::Memory, format!("the state of one key is too large, that of {name}: {error}"))
     }

@@ -240,7 +240,8 @@ impl Files {
         let (input, before) = (self.input(name, number), self.contents.len());
         self.add(input, position.clone(), path, id, head)?;
         // What lost its name gets no more of it; what still has it may grow.
-        if let Some(content) = self.contents.get_mut(before).filter(|_| path != name) {
+        let keeps_it = name.metadata().is_ok_and(|metadata| Identity::of(&metadata) == id);
+        if let Some(content) = self.contents.get_mut(before).filter(|_| !keeps_it) {
             content.retire();
         }
         Ok(())

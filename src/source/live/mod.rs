@@ -24,7 +24,7 @@ pub(crate) use reader::LiveReader;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -66,7 +66,8 @@ pub struct Live {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Sample {
     pub(crate) lines: Vec<u8>,
-    pub(crate) path: Option<PathBuf>,
+    /// As text, whatever bytes it has.
+    pub(crate) path: Option<String>,
 }
 
 impl Default for Live {

@@ -108,6 +108,7 @@ impl LiveReader {
                 let last = memchr::memchr_iter(b'\n', &lines).nth(SAMPLE_LINES - 1);
                 if all || last.is_some() || begun.elapsed() >= SAMPLE_WAIT {
                     lines.truncate(last.map_or(lines.len(), |last| last + 1));
+                    let path = path.map(|path| path.to_string_lossy().into_owned());
                     return Ok(Some(Sample { lines, path }));
                 }
             }
