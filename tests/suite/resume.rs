@@ -238,7 +238,7 @@ fn a_killed_run_over_columns_and_real_logs_gives_the_same_bytes() {
     let columns = dir.path().join("columns.parquet").to_str().unwrap().to_owned();
     write_columns(&columns, 2_000_000);
     let query = ["--key", "key", "--window", "60s", "--slide", "5s", "--agg", "count,sum(value),avg(value)"];
-    let moments = killed((&[&columns], &query), dir.path(), "csv", &["--threads", "2"], kills() / 2);
+    let moments = killed((&[&columns], &query), dir.path(), "csv", &["--threads", "2"], kills() / 4);
     assert!(moments.after > 0, "{moments:?}");
     let Some(shared) = shared() else { return };
     let logs = ["access_elastic_apache.log", "access_srhegde_2005_2018.log.gz"];
@@ -246,7 +246,7 @@ fn a_killed_run_over_columns_and_real_logs_gives_the_same_bytes() {
     // The same ones again and again, so that there is time to die in.
     let inputs: Vec<&str> = logs.iter().map(String::as_str).cycle().take(8).collect();
     let query = ["--key", "path", "--window", "10d", "--slide", "1d", "--agg", "count,sum(bytes),distinct(host)"];
-    let moments = killed((&inputs, &query), dir.path(), "ndjson", &["--threads", "2"], kills() / 2);
+    let moments = killed((&inputs, &query), dir.path(), "ndjson", &["--threads", "2"], kills() / 4);
     assert!(moments.after > 0, "{moments:?}");
 }
 
