@@ -2,12 +2,13 @@
 //!
 //! Tasks are handed out in order and mapped on any worker; a *round* of neighbouring results, once all before it were
 //! reduced, is reduced while mapping goes on. No worker waits for a round to be complete: whoever has finished a task
-//! takes the next one, or the next round, or leaves its thread to the parallel parts of the round being reduced. At
-//! most two rounds are in flight, which bounds the memory that results take, and their buffers serve the next ones:
-//! fresh buffers for the whole input cost more in page faults than the partitioning.
+//! takes the next one, or the next round, or leaves its thread to the parallel parts of the round being reduced. Two
+//! rounds at most wait behind the one that is being reduced, which bounds the memory that results take, and their
+//! buffers serve the next ones: fresh buffers for the whole input cost more in page faults than the partitioning.
 //!
 //! Invariants: results are reduced in the order of their tasks, each once; the first error in that order is the one
-//! that is returned. Nothing waits for a lock while it runs parallel code, so that work stolen there cannot deadlock.
+//! that is returned; three rounds, and a task for each worker, are all that is mapped and not reduced. Nothing waits for
+//! a lock while it runs parallel code, so that work stolen there cannot deadlock.
 
 use crate::{Error, Result};
 use rayon::Scope;
@@ -27,7 +28,7 @@ pub(crate) struct Pipeline<T, M> {
 }
 
 impl<T: Send, M: Send> Pipeline<T, M> {
-    /// No work yet; rounds are to have about `round` results.
+    /// No work yet; rounds are to have `round` results, fewer at the end.
     pub(crate) fn new(round: usize) -> Self {
         Pipeline { round, tasks: VecDeque::new(), results: VecDeque::new(), exhausted: false }
     }
@@ -143,7 +144,7 @@ where
         if state.reducing || state.paused || state.error.is_some() {
             return None;
         }
-        let done = state.results.iter().take_while(|result| result.is_some()).count();
+        let done = state.results.iter().take(self.round).take_while(|result| result.is_some()).count();
         let last = state.exhausted && done == state.results.len();
         if done == 0 || !last && done < self.round {
             return None;

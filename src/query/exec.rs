@@ -375,11 +375,9 @@ impl<K: KeyRows> Fold<K> {
                 }
                 if let Some(saver) = saver {
                     let (limit, done) = (budget.limit(), *done);
-                    let body = || Saved {
-                        bits: mapper.partitioning.known(),
-                        seen: seen.save(),
-                        ..Saved::of(reducer.tally, reducer.judge, joints, emitter.as_ref(), flow, (told, done))
-                    };
+                    let of = (mapper.partitioning.known(), &*seen);
+                    let body =
+                        || Saved::of(of, reducer.tally, reducer.judge, joints, emitter.as_ref(), flow, (told, done));
                     // What was judged, handed out and written must be of one moment.
                     let at_once = reducer.judge.is_some();
                     saver.step(Now { partitions: reducer.partitions, spill, limit, done, at_once }, body)?;
@@ -393,11 +391,8 @@ impl<K: KeyRows> Fold<K> {
         let dry = ended && live && !flow.over;
         if let Some(saver) = saver.as_mut().filter(|_| stopped || is_over || dry) {
             let (limit, done, told) = (budget.limit(), *done, (*tasks).max(before.0));
-            let body = || Saved {
-                bits: mapper.partitioning.known(),
-                seen: seen.save(),
-                ..Saved::of(reducer.tally, reducer.judge, joints, emitter.as_ref(), flow, (told, done))
-            };
+            let of = (mapper.partitioning.known(), &*seen);
+            let body = || Saved::of(of, reducer.tally, reducer.judge, joints, emitter.as_ref(), flow, (told, done));
             let now = Now { partitions: reducer.partitions, spill, limit, done, at_once: true };
             if dry && !stopped {
                 saver.rest(now, body)?;

@@ -115,6 +115,11 @@ impl Drop for Running {
     }
 }
 
+/// Waits until the file `path` holds `text`.
+fn wait_for_text(path: &str, text: &str) {
+    wait_for(text, || fs::read_to_string(path).ok().filter(|found| found.contains(text)).map(drop));
+}
+
 /// `n` records of a key in minute `minute` of an hour of which it is long past.
 fn minute(minute: u32, key: &str, n: u32) -> String {
     (0..n).map(|i| format!("{{\"ts\":\"2024-05-17T10:{minute:02}:{:02}Z\",\"k\":\"{key}\"}}\n", i % 60)).collect()
@@ -397,9 +402,7 @@ fn a_followed_log_goes_on_behind_what_was_saved() {
     let args =
         [&["--follow", &logs, "-o", &out, "--checkpoint", &saved, "--checkpoint-every", "0s", "--stats"], &BY_KEY[..]]
             .concat();
-    let written = |text: &str| {
-        wait_for(text, || fs::read_to_string(&out).ok().filter(|rows| rows.contains(text)).map(drop));
-    };
+    let written = |text: &str| wait_for_text(&out, text);
     let mut want = "window_start,window_end,k,count\n".to_owned() + &row(0, "a", 30);
     let (mut run, mut stopped) = (Running::new(&args), 0);
     for at in 1..14 {
@@ -481,9 +484,7 @@ fn a_silent_log_is_waited_for_again_when_a_run_goes_on() {
         &BY_KEY[..],
     ]
     .concat();
-    let written = |text: &str| {
-        wait_for(text, || fs::read_to_string(&out).ok().filter(|rows| rows.contains(text)).map(drop));
-    };
+    let written = |text: &str| wait_for_text(&out, text);
     let run = Running::new(&args);
     append(&busy, &(1..4).map(|at| minute(at, "a", 30)).collect::<String>());
     written(&row(2, "a", 30));

@@ -335,3 +335,12 @@ fn real_delimited_files() {
     }
     println!("delimited files: {} ran", csv.len());
 }
+
+/// A file may name its fields as it likes, but it does not write to the terminal.
+#[test]
+fn names_of_fields_are_shown_without_their_control_characters() {
+    let (_dir, path) = file("x.csv", b"a\x1b[2J\x07,b\r\x00\n1,2\n");
+    let error = windrow(&["replay", &path, "--key", "zzz", "--window", "1m"]).fails(2);
+    assert!(error.contains("there is no field \"zzz\"") && error.contains("a\\u{1b}[2J\\u{7}"), "{error}");
+    assert!(!error.trim_end().contains(|c: char| c.is_control() && c != '\n'), "{error:?}");
+}

@@ -2,7 +2,7 @@
 
 use crate::args::{Common, When};
 use crate::lines::Lines;
-use crate::progress::{Meter, say};
+use crate::progress::{Meter, printable, say};
 use crate::stats;
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
@@ -70,7 +70,7 @@ impl Output<'_> {
     /// Says what was found out about the input.
     pub fn say(&self, notes: &[String]) {
         if !self.args.quiet {
-            notes.iter().for_each(|note| say(format_args!("windrow: {note}\n")));
+            notes.iter().for_each(|note| say(format_args!("windrow: {}\n", printable(note))));
         }
     }
 

@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            progress::say(format_args!("windrow: {error}\n"));
+            progress::say(format_args!("windrow: {}\n", progress::printable(&error.to_string())));
             ExitCode::from(match error.kind() {
                 ErrorKind::Usage => 2,
                 ErrorKind::Data if supervised => survive::HOPELESS,

@@ -13,6 +13,12 @@ pub fn say(text: std::fmt::Arguments<'_>) {
     let _ = stderr.write_fmt(text).and_then(|()| stderr.flush());
 }
 
+/// `text` as a terminal may have it: names of fields come from files, whatever bytes these have.
+pub fn printable(text: &str) -> String {
+    let shown = |c: char| if c.is_control() { c.escape_default().collect() } else { String::from(c) };
+    text.chars().map(shown).collect()
+}
+
 /// A line on standard error that is rewritten until this is dropped.
 pub struct Meter {
     stop: Arc<AtomicBool>,

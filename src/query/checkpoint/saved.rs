@@ -8,7 +8,7 @@ use crate::query::rounds::Joint;
 use crate::query::session::{Emission, Emitted};
 use crate::query::tally::Tally;
 use crate::source::live::Sample;
-use crate::source::{BadPlace, Position};
+use crate::source::{BadPlace, Position, Seen};
 use crate::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -111,6 +111,7 @@ impl Counted {
 impl Saved {
     /// What a checkpoint says of this moment, in which tasks below `told` have been counted and blocks up to `done` taken.
     pub(in crate::query) fn of(
+        (bits, seen): (Option<u32>, &Seen),
         tally: &Tally,
         judge: &Option<Judge>,
         joints: &[Joint],
@@ -122,6 +123,8 @@ impl Saved {
             tasks: joints.iter().filter_map(Joint::pending).min().unwrap_or(told),
             told,
             done,
+            bits,
+            seen: seen.save(),
             counted: Counted::of(tally),
             judge: judge.clone(),
             emitted: emitter.map(Emission::emitted),
