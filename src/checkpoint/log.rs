@@ -48,6 +48,7 @@ const WRITE: usize = if cfg!(test) { 64 } else { 1 << 20 };
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogOptions {
     roll: u64,
+    bytes: u64,
     close_each: bool,
     failures: u32,
     skip_damaged: bool,
@@ -55,7 +56,7 @@ pub struct LogOptions {
 
 impl Default for LogOptions {
     fn default() -> LogOptions {
-        LogOptions { roll: 60_000, close_each: false, failures: 3, skip_damaged: false }
+        LogOptions { roll: 60_000, bytes: u64::MAX, close_each: false, failures: 3, skip_damaged: false }
     }
 }
 
@@ -64,6 +65,12 @@ impl LogOptions {
     #[must_use]
     pub fn roll(self, milliseconds: u64) -> LogOptions {
         LogOptions { roll: milliseconds, ..self }
+    }
+
+    /// Bytes after which a segment is followed by another (default: any number).
+    #[must_use]
+    pub fn bytes(self, bytes: u64) -> LogOptions {
+        LogOptions { bytes, ..self }
     }
 
     /// Whether every record has a segment of its own.
@@ -184,7 +191,7 @@ fn record(bytes: &[u8], first: u64, at: usize) -> Option<&[u8]> {
 }
 
 impl Log {
-    /// Opens the log in `dir` and hands every record from number `from` on to `each`, in order. Nothing is created before a
+    /// Opens the log in `dir` and hands every record from number `from` on to `each`, with its place, in order. Nothing is created before a
     /// record is appended.
     ///
     /// # Errors
@@ -194,7 +201,7 @@ impl Log {
         dir: impl Into<PathBuf>,
         options: LogOptions,
         from: u64,
-        mut each: impl FnMut(u64, &[u8]) -> Result<()>,
+        mut each: impl FnMut(&Handle, &[u8]) -> Result<()>,
     ) -> Result<Log> {
         let dir = dir.into();
         let listed = match disk.list(&dir) {
@@ -226,11 +233,14 @@ impl Log {
             }
             log.lost += first.saturating_sub(expected);
             let (mut outcome, mut next) = (Ok(()), first);
+            let mut handle = Handle { number: first, segment: path.clone(), first, offset: HEADER as u64, length: 0 };
             let good = decode(&bytes, |number, record| {
                 next = number.wrapping_add(1);
+                (handle.number, handle.length) = (number, record.len() as u32);
                 if number >= expected && outcome.is_ok() {
-                    outcome = each(number, record);
+                    outcome = each(&handle, record);
                 }
+                handle.offset += (FRAME + record.len()) as u64;
             });
             outcome?;
             end_of = (path.clone(), good.map_or(0, |(_, good)| good as u64));
@@ -272,7 +282,12 @@ impl Log {
 
     fn take(&mut self, now: u64, record: &[u8]) -> Result<Handle> {
         let length = u32::try_from(record.len()).map_err(|_| failed(&self.dir, "a record of the log is too long"))?;
-        if self.current.as_ref().is_some_and(|current| now > current.of.end || self.options.close_each) {
+        let options = self.options;
+        let is_full = |current: &Current| {
+            let bytes = current.written + current.pending.len() as u64;
+            now > current.of.end || bytes >= options.bytes || options.close_each
+        };
+        if self.current.as_ref().is_some_and(is_full) {
             self.close()?;
         }
         if self.current.is_none() {
@@ -376,6 +391,12 @@ impl Log {
     pub fn clean(&mut self, threshold: u64, needed: u64) {
         let disk = &self.disk;
         self.before.retain(|known| known.end >= threshold || known.next > needed || disk.remove(&known.path).is_err());
+    }
+
+    /// Removes every segment: no record is needed any more. The numbers go on.
+    pub fn clear(&mut self) {
+        self.before.extend(self.current.take().map(|current| current.of));
+        self.clean(u64::MAX, u64::MAX);
     }
 }
 

@@ -13,8 +13,8 @@ const OPTIONS: fn() -> LogOptions = || LogOptions::default().roll(1000);
 
 fn open_from(disk: &MemoryDisk, options: LogOptions, from: u64) -> Result<(Log, Vec<String>)> {
     let mut texts = Vec::new();
-    let log = Log::open(Arc::new(disk.clone()), "/d/log", options, from, |number, text| {
-        assert_eq!(number, from + texts.len() as u64);
+    let log = Log::open(Arc::new(disk.clone()), "/d/log", options, from, |handle, text| {
+        assert_eq!(handle.number, from + texts.len() as u64);
         texts.push(String::from_utf8_lossy(text).into_owned());
         Ok(())
     })?;
@@ -172,8 +172,8 @@ fn b8_unreadable_segments_do_not_stop_later_ones_if_that_is_asked_for() {
     let error = open(&disk).unwrap_err().to_string();
     assert!(error.starts_with("/d/log/log-") && error.contains("--skip-damaged"), "{error}");
     let mut read = Vec::new();
-    let log = Log::open(Arc::new(disk.clone()), "/d/log", OPTIONS().skip_damaged(true), 0, |number, text| {
-        read.push((number, String::from_utf8_lossy(text).into_owned()));
+    let log = Log::open(Arc::new(disk.clone()), "/d/log", OPTIONS().skip_damaged(true), 0, |handle, text| {
+        read.push((handle.number, String::from_utf8_lossy(text).into_owned()));
         Ok(())
     });
     assert_eq!(log.unwrap().lost(), 100);

@@ -217,14 +217,19 @@ impl<K: KeyRows> Fold<K> {
         let mut flow = Flow::default();
         if let Some(live) = &context.live {
             flow = Flow::new(&context.inputs, &live.positions);
+            flow.logged = saved.as_ref().map_or(0, |saved| saved.logged);
             if let Some(lateness) = context.lateness.filter(|_| live.is_endless()) {
-                let mut now = Judge::new(lateness, reader.first_times()?).live();
-                if let Some(saved) = &saved {
-                    let same = flow.same(&saved.names);
-                    now = judge.map_or(now.clone(), |judge| now.after(&judge, &same));
-                    tally.renumber(&same);
-                }
-                judge = Some(now);
+                let now = Judge::new(lateness, reader.first_times()?).live();
+                judge = Some(match (&saved, judge) {
+                    // What is had again from a log has the numbers that it had.
+                    (Some(_), Some(judge)) if live.journal.is_some() => judge,
+                    (Some(saved), Some(judge)) => {
+                        let same = flow.same(&saved.names);
+                        tally.renumber(&same);
+                        now.after(&judge, &same)
+                    }
+                    _ => now,
+                });
             }
             if let Some(speed) = live.speed {
                 reader = Box::new(Paced::new(reader, live.clone(), speed));
@@ -343,13 +348,14 @@ impl<K: KeyRows> Fold<K> {
                 let mut blocks: Vec<Turn<K>> = Vec::new();
                 let mut leases = Vec::new();
                 let mut ended = Vec::new();
-                let mut moved = Vec::new();
+                let (mut moved, mut logged) = (Vec::new(), None);
                 let told = units.last().map_or(0, |unit| unit.task + 1).max(before.0);
                 for unit in units {
                     let input = unit.report.input;
                     ended.extend(unit.report.ended.then_some(input));
                     if let Some(arrival) = &unit.report.arrival {
                         moved.extend(arrival.position.clone().map(|position| (input, position)));
+                        logged = logged.max(arrival.logged);
                         blocks.push(Turn::Arrival(input, arrival.clone()));
                     }
                     if unit.task >= before.0 {
@@ -370,6 +376,7 @@ impl<K: KeyRows> Fold<K> {
                 }
                 reducer.reduce(blocks, &mut context.late_sink)?;
                 moved.into_iter().for_each(|(input, position)| flow.read(input, position));
+                flow.logged = logged.unwrap_or(flow.logged);
                 if let Some(judge) = &mut *reducer.judge {
                     ended.into_iter().for_each(|input| judge.end(input));
                 }

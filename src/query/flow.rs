@@ -24,6 +24,8 @@ pub(super) struct Flow {
     pub(super) positions: BTreeMap<u64, Position>,
     /// The names of followed files by the numbers of their inputs.
     pub(super) names: BTreeMap<u64, String>,
+    /// Entries of the log of what cannot be read again that were counted.
+    pub(super) logged: u64,
 }
 
 /// How long windows that have closed may wait while input goes on, and how much longer than looking at them takes.

@@ -117,6 +117,11 @@ impl Judge {
         self.advance();
     }
 
+    /// How many inputs are known.
+    pub(super) fn inputs(&self) -> usize {
+        self.inputs.len()
+    }
+
     fn make_room(&mut self, input: usize) {
         while self.inputs.len() <= input {
             self.inputs.push(Input::Waiting(None));

@@ -73,13 +73,14 @@ pub use crate::core::slide::Engine;
 use crate::core::window::WindowSpec;
 use crate::format::FieldType;
 use crate::memory::threads_within;
-use crate::source::{BadPlace, Live};
+use crate::source::{BadPlace, Live, Progress};
 use crate::time::{TimeFormat, Timestamp, Zone, parse_duration, parse_signed_duration};
 use crate::{Error, Result};
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread::available_parallelism;
 
 /// No window or slide is longer, so that no arithmetic on windows leaves 64 bits. The years 1 to 9999 are shorter.
@@ -157,9 +158,15 @@ pub(crate) struct Options {
     /// How far files are read that may have grown since the run began.
     pub(crate) lengths: Arc<Vec<(PathBuf, u64)>>,
     pub(crate) task_bytes: Option<usize>,
+    pub(crate) stop: Arc<AtomicBool>,
 }
 
 impl Options {
+    /// How far a run is that has not begun.
+    fn progress(&self) -> Arc<Progress> {
+        Arc::new(Progress { stop: self.stop.clone(), ..Progress::default() })
+    }
+
     /// Bytes that a task should take at most: several of each thread are in memory at a time. A run that is taken up again
     /// has the tasks that it had.
     fn task_bytes(&self) -> usize {
@@ -258,6 +265,7 @@ impl Query {
                 live: None,
                 lengths: Arc::default(),
                 task_bytes: None,
+                stop: Arc::default(),
             },
             bad_sink: None,
             late_sink: None,
@@ -528,9 +536,17 @@ impl Query {
         self
     }
 
+    /// Ends the run with an error, after which nothing of it is left, once `stop` is set, for example at a signal. Input without
+    /// an end has a [flag of its own](Live::stop_flag).
+    #[must_use]
+    pub fn stop_flag(mut self, stop: Arc<AtomicBool>) -> Query {
+        self.options.stop = stop;
+        self
+    }
+
     /// Saves the state of the run in a folder as it goes on, so that the same query over the same inputs, given again after
     /// the run has died, goes on from there and gives the same rows. Inputs are files, or record batches that are the same
-    /// again. Tell the run that it is [complete](Rows::complete) when its rows are safe.
+    /// again; what comes live by standard input or connections is kept in a log. Tell the run that it is [complete](Rows::complete) when its rows are safe.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -81,7 +81,7 @@ impl Records {
             fields: Some(fields),
             carry: Carry::Nothing,
         };
-        let progress = Arc::new(Progress::default());
+        let progress = options.progress();
         let Opened { plan, reader, inputs, notes, .. } =
             open(input, &request, &options, bad_sink.is_some(), &progress)?;
         let pool = pool(options.threads)?;

@@ -122,7 +122,7 @@ impl Repartition {
                 "records are partitioned as they are: windows, aggregates and having do not apply",
             ));
         }
-        let progress = Arc::new(Progress::default());
+        let progress = options.progress();
         let request = Request {
             keys: &keys,
             window: None,

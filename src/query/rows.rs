@@ -70,13 +70,14 @@ impl Rows {
             if let Some(live) = &mut options.live {
                 (live.positions, live.keep_open) = (saver.positions(), true);
                 live.sample.clone_from(saver.sample());
+                live.journal = saver.journal();
             }
         }
         if window.is_some() && session.is_some() {
             return Err(Error::usage("a query has windows or sessions; leave one of them out"));
         }
         let lateness = options.lateness(window.is_some() || session.is_some())?;
-        let progress = Arc::new(Progress::default());
+        let progress = options.progress();
         let request = Request {
             keys: &keys,
             window: window.map(|w| w.0),

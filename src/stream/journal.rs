@@ -78,8 +78,8 @@ impl Journal {
     ) -> Result<Journal> {
         let unknown =
             |dir: &PathBuf| Error::new(ErrorKind::Io, "the log holds what this version does not know").in_file(dir);
-        let log = Log::open(disk, dir.clone(), options, from, |number, bytes| {
-            each(number, decode(bytes).ok_or_else(|| unknown(&dir))?)
+        let log = Log::open(disk, dir.clone(), options, from, |handle, bytes| {
+            each(handle.number, decode(bytes).ok_or_else(|| unknown(&dir))?)
         })?;
         let safe = log.next();
         Ok(Journal { clock, state: Mutex::new(State { log, safe, failed: None }) })

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 const DEADLINE: Duration = Duration::from_secs(120);
 
 /// A run that goes on, and what it has written so far.
-struct Running {
+pub struct Running {
     child: Child,
     stdin: Option<ChildStdin>,
     out: Arc<Mutex<Vec<u8>>>,
@@ -38,7 +38,7 @@ fn collect(mut from: impl Read + Send + 'static) -> (Arc<Mutex<Vec<u8>>>, JoinHa
     (all, reader)
 }
 
-fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
         if let Some(found) = look() {
@@ -50,7 +50,7 @@ fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 impl Running {
-    fn new(args: &[&str]) -> Running {
+    pub fn new(args: &[&str]) -> Running {
         let mut running = Running::unread(args);
         let (out, reader) = collect(running.child.stdout.take().unwrap());
         running.out = out;
@@ -80,7 +80,7 @@ impl Running {
     }
 
     /// The address that it says it listens at.
-    fn address(&self) -> String {
+    pub fn address(&self) -> String {
         wait_for("the address", || {
             let err = self.err();
             let (_, behind) = err.split_once("listening on ")?;
@@ -88,17 +88,17 @@ impl Running {
         })
     }
 
-    fn write(&mut self, text: &str) {
+    pub fn write(&mut self, text: &str) {
         let stdin = self.stdin.as_mut().unwrap();
         stdin.write_all(text.as_bytes()).unwrap();
         stdin.flush().unwrap();
     }
 
-    fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         assert!(Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap().success());
     }
 
-    fn end(mut self) -> Ran {
+    pub fn end(mut self) -> Ran {
         self.stdin = None;
         let status = wait_for("the end", || self.child.try_wait().unwrap());
         for reader in std::mem::take(&mut self.readers) {
@@ -116,17 +116,17 @@ impl Drop for Running {
 }
 
 /// Waits until the file `path` holds `text`.
-fn wait_for_text(path: &str, text: &str) {
+pub fn wait_for_text(path: &str, text: &str) {
     wait_for(text, || fs::read_to_string(path).ok().filter(|found| found.contains(text)).map(drop));
 }
 
 /// `n` records of a key in minute `minute` of an hour of which it is long past.
-fn minute(minute: u32, key: &str, n: u32) -> String {
+pub fn minute(minute: u32, key: &str, n: u32) -> String {
     (0..n).map(|i| format!("{{\"ts\":\"2024-05-17T10:{minute:02}:{:02}Z\",\"k\":\"{key}\"}}\n", i % 60)).collect()
 }
 
 /// The row of `n` records of a key in minute `minute`.
-fn row(minute: u32, key: &str, n: u32) -> String {
+pub fn row(minute: u32, key: &str, n: u32) -> String {
     format!("2024-05-17T10:{minute:02}:00Z,2024-05-17T10:{:02}:00Z,{key},{n}\n", minute + 1)
 }
 
@@ -135,7 +135,7 @@ fn append(path: impl AsRef<Path>, text: &str) {
     file.write_all(text.as_bytes()).unwrap();
 }
 
-const BY_KEY: [&str; 6] = ["--key", "k", "--window", "1m", "--sort", "key"];
+pub const BY_KEY: [&str; 6] = ["--key", "k", "--window", "1m", "--sort", "key"];
 
 #[test]
 fn standard_input_that_ends_at_once_is_an_end() {
@@ -415,12 +415,10 @@ fn a_followed_log_goes_on_behind_what_was_saved() {
             0 => {
                 run.signal("-TERM");
                 let ran = run.end().good();
-                assert!(ran.err.contains("going on from the checkpoint in "), "{}", ran.err);
-                assert!(
-                    ran.err.contains("stopped: the state is saved in ") && !ran.err.contains("partial"),
-                    "{}",
-                    ran.err
-                );
+                let says = |text: &str| ran.err.contains(text);
+                // The first one that was killed may not have come to a checkpoint.
+                assert!(says("going on from the checkpoint in ") || stopped == 0, "{}", ran.err);
+                assert!(says("stopped: the state is saved in ") && !says("partial"), "{}", ran.err);
                 stopped += 1;
             }
             1 => drop(run),
@@ -440,23 +438,6 @@ fn a_followed_log_goes_on_behind_what_was_saved() {
     assert_eq!(stopped, 4);
     let other = windrow(&[&["replay"], &args[..], &["--where", "k = 'a'"]].concat()).fails(2);
     assert!(other.contains("--where was not given and is k = 'a'"), "{other}");
-}
-
-/// What cannot be read again is not saved.
-#[test]
-fn live_input_that_is_gone_once_it_is_read_is_not_saved() {
-    let dir = tempfile::tempdir().unwrap();
-    let saved = dir.path().join("saved");
-    let saved = saved.to_str().unwrap();
-    for live in [&["--follow", "-"][..], &["--listen", "127.0.0.1:0"]] {
-        let error = windrow(&[&["replay", "--checkpoint", saved], live, &BY_KEY[..]].concat()).fails(2);
-        assert!(error.contains("cannot be read again, and no log of it is kept"), "{error}");
-    }
-    let (_dir, log) = file("a.log", minute(0, "a", 3).as_bytes());
-    let error = windrow(&[&["replay", &log, "--checkpoint", saved, "--speed", "60x"], &BY_KEY[..]].concat()).fails(2);
-    assert!(error.contains("leave out --speed or --checkpoint"), "{error}");
-    let error = windrow(&[&["replay", &log, "--follow", "--checkpoint", saved], &BY_KEY[..]].concat()).fails(2);
-    assert!(error.contains("an output that can be gone on with"), "{error}");
 }
 
 /// What a log that had fallen silent got while nobody read is waited for when the run goes on, however far the others are.

@@ -245,6 +245,10 @@ pub struct Replay {
     #[arg(long, value_name = "D", requires = "checkpoint", help_heading = "Execution")]
     pub checkpoint_every: Option<String>,
 
+    /// Go on where the log of what came by standard input or connections is damaged, and say how much is lost
+    #[arg(long, requires = "checkpoint", help_heading = "Execution")]
+    pub skip_damaged: bool,
+
     /// Start the run again from its last checkpoint if it fails or is killed, at most N times, a little later each time; not
     /// if it would fail again: wrong usage, records that the query cannot answer for
     #[arg(long, value_name = "N", requires = "checkpoint", help_heading = "Execution")]

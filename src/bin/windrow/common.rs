@@ -53,12 +53,8 @@ impl Output<'_> {
         Output { live: Some(roll), ..self }
     }
 
-    /// Shows how far the run is, if that is wanted, until it is dropped, and ends it at a signal.
+    /// Shows how far the run is, if that is wanted, until it is dropped.
     pub fn meter(&self, progress: Arc<Progress>) -> Option<Meter> {
-        if self.live.is_none() {
-            // The run ends as an error does, so that nothing is left behind.
-            at_signals(&progress.stop);
-        }
         let show = match self.args.progress {
             When::Always => true,
             When::Never => false,
@@ -185,6 +181,13 @@ pub fn memory(args: &Common) -> Option<usize> {
 pub fn input(args: &Common, bad_lines: Option<&Lines>) -> Result<Query> {
     let inputs = if args.inputs.is_empty() { vec![PathBuf::from("-")] } else { args.inputs.clone() };
     query(args, inputs, bad_lines)
+}
+
+/// Ends `query` at a signal, as an error does, so that nothing is left behind.
+pub fn until_signal(query: Query) -> Query {
+    let stop = Arc::default();
+    at_signals(&stop);
+    query.stop_flag(stop)
 }
 
 /// The same of `inputs`.

@@ -1,7 +1,7 @@
 //! `windrow parse`: the records of the input as they were parsed.
 
 use crate::args::Parse;
-use crate::common::{Output, input, report_bad, side};
+use crate::common::{Output, input, report_bad, side, until_signal};
 use crate::lines::Lines;
 use windrow::sink::OutputFormat;
 use windrow::{Error, Result};
@@ -14,7 +14,7 @@ pub fn run(args: Parse) -> Result<()> {
     if fields.contains(&"") {
         return Err(Error::usage("--fields: a field name is missing between the commas"));
     }
-    let mut records = input(&args.common, bad_lines.as_ref())?.records(fields)?;
+    let mut records = until_signal(input(&args.common, bad_lines.as_ref())?).records(fields)?;
     output.say(records.notes());
     let (schema, progress) = (records.schema(), records.progress());
     let summary = output.write(&schema, progress, |take| records.for_each_block(take))?;

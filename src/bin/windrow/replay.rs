@@ -1,7 +1,7 @@
 //! `windrow replay`: from flags to a query, from its rows to a sink.
 
 use crate::args::Replay;
-use crate::common::{self, Output, input, keys, report_bad};
+use crate::common::{self, Output, input, keys, report_bad, until_signal};
 use crate::lines::Lines;
 use crate::progress::say;
 use crate::survive::{RowsOut, checkpoint, stop_with_supervisor, supervise};
@@ -17,6 +17,13 @@ use windrow::{Error, Result};
 /// Runs the command.
 pub fn run(args: Replay) -> Result<()> {
     if let Some(restarts) = args.supervise {
+        let inputs = &args.common.inputs;
+        if inputs.iter().any(|path| path == Path::new("-")) || inputs.is_empty() && args.listen.is_none() {
+            return Err(Error::usage(
+                "--supervise runs the command in another process, which has no standard input of its own: name \
+                                     files, or take connections with --listen",
+            ));
+        }
         return supervise(restarts);
     }
     let mut output = Output::new(&args.common, OutputFormat::Csv)?;
@@ -48,6 +55,8 @@ pub fn run(args: Replay) -> Result<()> {
             stop_with_supervisor(live.stop_flag());
         }
         query = query.live(live);
+    } else {
+        query = until_signal(query);
     }
     let out = RowsOut::default();
     if let Some(dir) = &args.checkpoint {

@@ -30,6 +30,7 @@ const LOOK: Duration = Duration::from_millis(20);
 pub fn checkpoint<'a>(args: &Replay, dir: &Path, sides: impl Iterator<Item = &'a Lines>) -> Result<Checkpoint> {
     let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|p| p.display().to_string()).unwrap_or_default();
     let mut checkpoint = Checkpoint::new(dir)
+        .skip_damaged(args.skip_damaged)
         .fact("--output", path(&args.common.output))
         .fact("--output-format", args.common.output_format.clone().unwrap_or_default())
         .fact("--bad-lines", path(&args.common.bad_lines))

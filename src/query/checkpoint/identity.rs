@@ -50,7 +50,8 @@ pub(super) fn inputs(input: &Input) -> Result<Vec<InputMark>> {
     let mark = |path: PathBuf| {
         let metadata = path.metadata().ok().filter(|m| path != Path::new("-") && m.is_file());
         let Some(metadata) = metadata else {
-            let what = "an input of a run with --checkpoint must be a file, which can be read again, and this is none";
+            let what = "an input of a run with --checkpoint must be a file, which can be read again, and this is none; --follow \
+                        takes standard input as it comes and keeps a log of it";
             return Err(Error::usage(what).in_file(path));
         };
         let changed = metadata.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
@@ -60,24 +61,28 @@ pub(super) fn inputs(input: &Input) -> Result<Vec<InputMark>> {
     expand(patterns)?.into_iter().map(mark).collect()
 }
 
-/// Whether live input can be taken up again: files that are followed can.
+/// Whether live input comes by standard input or connections, which cannot be read again: a log of it is kept. Files that
+/// are followed are read behind their positions.
 ///
 /// # Errors
-/// What cannot be read again.
-pub(super) fn live(live: &Live, input: &Input) -> Result<()> {
-    let stdin = matches!(input, Input::Files(patterns) if patterns.iter().any(|path| path == Path::new("-")));
-    if live.listen.is_some() || stdin {
-        let what = "what comes by standard input or a connection cannot be read again, and no log of it is kept: write it to a \
-                    file and --follow that, or leave out --checkpoint";
-        return Err(Error::usage(what));
-    }
+/// Both in one run, whose order could not be had again; a pace.
+pub(super) fn is_received(live: &Live, input: &Input) -> Result<bool> {
     if live.speed.is_some() {
         return Err(Error::usage("a replay at a pace is not saved: leave out --speed or --checkpoint"));
     }
-    if !live.follow || !matches!(input, Input::Files(_)) {
-        return Err(Error::usage("live input is saved with a checkpoint if it is files that are followed"));
+    let Input::Files(patterns) = input else {
+        return Err(Error::usage(
+            "live input is saved with a checkpoint if it is files, standard input or connections",
+        ));
+    };
+    let stdin = patterns.iter().filter(|path| *path == Path::new("-")).count();
+    let received = live.listen.is_some() || stdin > 0;
+    if received && stdin < patterns.len() {
+        let what = "with --checkpoint a run follows files, or it takes standard input and connections: not both; leave one of \
+                    them to another run";
+        return Err(Error::usage(what));
     }
-    Ok(())
+    Ok(received)
 }
 
 impl InputMark {
@@ -158,6 +163,7 @@ pub(super) fn query(query: &Query) -> Vec<(String, String)> {
     let micros = |n: Option<i64>| n.map(format_duration).unwrap_or_default();
     let spec = query.window.map(|window| window.0);
     let live = options.live.is_some();
+    let listens = options.live.as_ref().is_some_and(|live| live.listen.is_some());
     let input = match &query.input {
         // Which files there are changes while they are followed.
         Input::Files(patterns) if live => {
@@ -171,6 +177,7 @@ pub(super) fn query(query: &Query) -> Vec<(String, String)> {
     let layouts = &options.layouts;
     let pairs = [
         ("--follow", if live { "given".into() } else { String::new() }),
+        ("--listen", if listens { "given".into() } else { String::new() }),
         (if live { "the input" } else { "the schema" }, input),
         ("--key", query.keys.join(", ")),
         ("--window", micros(spec.map(|spec| spec.length()))),

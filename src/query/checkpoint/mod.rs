@@ -18,6 +18,10 @@
 //! Followed files are taken up behind the positions that belong to that moment; what has closed stays closed, and the clocks of the
 //! inputs, found again by their names, go on. A run that is stopped is saved at once and whole.
 //!
+//! What comes by standard input or a connection cannot be read again: it is in a log before it is counted, and what the last
+//! checkpoint does not count is had from there, as it came then. What a process has received and not logged when it is killed
+//! is lost with it: neither pipe nor connection tells its sender how much that is.
+//!
 //! Which test shows which of the collected scenarios of recovery, and why some do not apply: [`crate::checkpoint`].
 //!
 //! Cost: the state is saved whole every time, about 1 GB/s a core. A checkpoint that took long makes the next one wait
@@ -28,6 +32,7 @@
 //! for longer than 50 ms.
 
 mod identity;
+mod received;
 mod saved;
 mod saver;
 #[cfg(test)]
@@ -54,13 +59,14 @@ pub struct Checkpoint {
     pub(super) every: Duration,
     pub(super) facts: Vec<(String, String)>,
     pub(super) sides: Vec<Arc<dyn Side>>,
+    pub(super) skip_damaged: bool,
 }
 
 impl Checkpoint {
     /// In the folder `dir`, which is created if its parent exists, every 10 seconds.
     pub fn new(dir: impl Into<PathBuf>) -> Checkpoint {
-        let (facts, sides) = (Vec::new(), Vec::new());
-        Checkpoint { disk: Arc::new(OsDisk), dir: dir.into(), every: EVERY, facts, sides }
+        let (facts, sides, skip_damaged) = (Vec::new(), Vec::new(), false);
+        Checkpoint { disk: Arc::new(OsDisk), dir: dir.into(), every: EVERY, facts, sides, skip_damaged }
     }
 
     /// The time from one checkpoint to the beginning of the next, at least; longer if that would take more than a twentieth of
@@ -83,6 +89,14 @@ impl Checkpoint {
     #[must_use]
     pub fn side(mut self, side: Arc<dyn Side>) -> Checkpoint {
         self.sides.push(side);
+        self
+    }
+
+    /// Whether a run goes on where the log of what came by standard input and connections is damaged: what is lost is said
+    /// ([`Rows::notes`](super::Rows::notes)). Default: that is an error.
+    #[must_use]
+    pub fn skip_damaged(mut self, skip: bool) -> Checkpoint {
+        self.skip_damaged = skip;
         self
     }
 

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// What the bytes below mean.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// Everything but the states of partitions, as of the beginning of the checkpoint.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -47,6 +47,8 @@ pub(crate) struct Saved {
     /// How far followed files were read, and their names by the numbers of their inputs.
     pub(crate) positions: Vec<Position>,
     pub(crate) names: Vec<(u64, String)>,
+    /// Entries of the log of what cannot be read again that were counted.
+    pub(in crate::query) logged: u64,
     /// What was handed out.
     pub(in crate::query) emitted: Option<Emitted>,
     pub(in crate::query) rows_out: u64,
@@ -130,6 +132,7 @@ impl Saved {
             emitted: emitter.map(Emission::emitted),
             positions: flow.positions.values().cloned().collect(),
             names: flow.names.clone().into_iter().collect(),
+            logged: flow.logged,
             ..Saved::default()
         }
     }

@@ -1,10 +1,12 @@
 //! Makes checkpoints while a run goes on, and reads the last one when it is taken up again.
 
 use super::identity::{self, InputMark};
+use super::received::Received;
 use super::{Checkpoint, Saved, Side};
 use crate::checkpoint::Directory;
 use crate::memory::Lease;
 use crate::query::Query;
+use crate::query::judge::Judge;
 use crate::query::keys::KeyRows;
 use crate::query::plan::Plan;
 use crate::query::reduce::Partition;
@@ -12,7 +14,7 @@ use crate::query::spill::Spill;
 use crate::query::spill::cells::{Pieces, load, save_partition};
 use crate::shuffle::Writer;
 use crate::source::Position;
-use crate::source::live::Sample;
+use crate::source::live::{Journal, Sample};
 use crate::store::block::{Content, Label};
 use crate::store::column::{Column, ColumnRef};
 use crate::store::disk::Disk;
@@ -61,6 +63,8 @@ pub(crate) struct Saver {
     /// How the input is cut into tasks, which are counted: as it was when the run began.
     task_bytes: u64,
     sample: Option<Sample>,
+    /// The log of what cannot be read again, if there is such input.
+    received: Option<Arc<Received>>,
 }
 
 /// A checkpoint that is being made.
@@ -116,9 +120,9 @@ impl Saver {
         }
         let mut facts = identity::query(query);
         facts.extend(checkpoint.facts.iter().cloned());
-        let mut inputs = match &query.options.live {
-            Some(live) => identity::live(live, &query.input).map(|()| Vec::new())?,
-            None => identity::inputs(&query.input)?,
+        let (mut inputs, is_received) = match &query.options.live {
+            Some(live) => (Vec::new(), identity::is_received(live, &query.input)?),
+            None => (identity::inputs(&query.input)?, false),
         };
         let mut directory = Directory::open(checkpoint.disk.clone(), &checkpoint.dir)?;
         let mut last = newest(&mut directory)?;
@@ -140,6 +144,13 @@ impl Saver {
         let rows_out = Arc::new(AtomicU64::new(last.as_ref().map_or(0, |last| last.rows_out)));
         let warning = directory.warning().map(str::to_owned);
         let sample = last.as_ref().and_then(|last| last.sample.clone());
+        let received = (is_received && !last.as_ref().is_some_and(|last| last.finished || last.sealed)).then(|| {
+            let known = last.as_ref().and_then(|last| last.judge.as_ref()).map_or(0, Judge::inputs);
+            let logged = last.as_ref().map_or(0, |last| last.logged);
+            let disk = checkpoint.disk.clone();
+            Received::open(disk, &checkpoint.dir, checkpoint.skip_damaged, logged, known).map(Arc::new)
+        });
+        let received = received.transpose()?;
         Ok(Saver {
             directory: Arc::new(Mutex::new(directory)),
             dir: checkpoint.dir.clone(),
@@ -157,6 +168,7 @@ impl Saver {
             rows_out,
             task_bytes,
             sample,
+            received,
         })
     }
 
@@ -181,7 +193,10 @@ impl Saver {
             let read = last.counted.read();
             format!("going on from the checkpoint in {}, after {read} records", self.dir.display())
         });
-        self.warning.iter().cloned().chain(on).collect()
+        let lost = self.received.as_ref().map(|received| received.lost()).filter(|lost| *lost > 0);
+        let lost =
+            lost.map(|lost| format!("{lost} blocks of records were lost: the log of what was received is damaged"));
+        self.warning.iter().cloned().chain(lost).chain(on).collect()
     }
 
     /// How far each input is read.
@@ -192,6 +207,11 @@ impl Saver {
     /// How far followed files were read.
     pub(crate) fn positions(&self) -> Vec<Position> {
         self.last.as_ref().map(|last| last.positions.clone()).unwrap_or_default()
+    }
+
+    /// Where what cannot be read again is written down.
+    pub(crate) fn journal(&self) -> Option<Arc<dyn Journal>> {
+        self.received.clone().map(|received| received as Arc<dyn Journal>)
     }
 
     /// What the fields of followed files were found out from.
@@ -328,10 +348,10 @@ impl Saver {
         let (sender, receiver) = unbounded();
         let waiting = Arc::<AtomicUsize>::default();
         let (directory, left) = (self.directory.clone(), waiting.clone());
-        let sides = self.checkpoint.sides.clone();
+        let (sides, received) = (self.checkpoint.sides.clone(), self.received.clone());
         let thread = std::thread::Builder::new()
             .name("windrow-checkpoint".into())
-            .spawn(move || write(&directory, &receiver, &left, &sides))
+            .spawn(move || write(&directory, &receiver, &left, &sides, received.as_deref()))
             .map_err(|e| {
                 Error::new(ErrorKind::Io, "the thread that writes checkpoints cannot be started").because(e)
             })?;
@@ -430,12 +450,15 @@ impl Saver {
     pub(crate) fn end(&mut self, mut body: Saved) -> Result<()> {
         body.facts.clone_from(&self.facts);
         body.inputs.clone_from(&self.inputs);
+        body.sample.clone_from(&self.sample);
         if !body.finished {
             body.sides = self.ends()?;
             body.rows_out = self.rows_out.load(Ordering::Relaxed);
             self.checkpoint.sides.iter().try_for_each(|side| side.sync())?;
         }
-        lock(&self.directory).commit(Vec::new(), body.encode()?)
+        lock(&self.directory).commit(Vec::new(), body.encode()?)?;
+        self.received.take().into_iter().for_each(|received| received.ended());
+        Ok(())
     }
 }
 
@@ -483,6 +506,7 @@ fn write(
     messages: &Receiver<Message>,
     waiting: &AtomicUsize,
     sides: &[Arc<dyn Side>],
+    received: Option<&Received>,
 ) -> Result<Option<Written>> {
     let (disk, dir) = {
         let directory = lock(directory);
@@ -518,6 +542,7 @@ fn write(
                 sides.iter().try_for_each(|side| side.sync())?;
                 let files = body.pieces.iter().map(|(name, _)| name.clone()).chain([name]).collect();
                 lock(directory).commit(files, body.encode()?)?;
+                received.into_iter().for_each(|received| received.counted(body.logged));
                 sides.iter().zip(&body.sides).try_for_each(|(side, position)| side.committed(position))?;
                 return Ok(Some(Written { kept, busy: busy + start.elapsed(), at: Instant::now() }));
             }

@@ -14,12 +14,14 @@ mod pace;
 mod pipes;
 mod position;
 mod reader;
+mod received;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use pace::Paced;
 pub use position::{Fingerprint, Position};
 pub(crate) use reader::LiveReader;
+pub(crate) use received::Journal;
 
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -60,10 +62,12 @@ pub struct Live {
     pub(crate) positions: Vec<Position>,
     /// What the fields were found out from before, and are again.
     pub(crate) sample: Option<Sample>,
+    /// Where what cannot be read again is written down.
+    pub(crate) journal: Option<Arc<dyn Journal>>,
 }
 
 /// The first lines of an input, and its name.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Sample {
     pub(crate) lines: Vec<u8>,
     /// As text, whatever bytes it has.
@@ -91,6 +95,7 @@ impl Live {
             keep_open: false,
             positions: Vec::new(),
             sample: None,
+            journal: None,
         }
     }
 
@@ -183,13 +188,22 @@ pub(crate) struct Arrival {
     pub(crate) path: Option<Arc<Path>>,
     /// How far its text has been read with it.
     pub(crate) position: Option<Position>,
+    /// How many entries of the journal have been read with it.
+    pub(crate) logged: Option<u64>,
     /// There are records.
     pub(crate) records: bool,
     pub(crate) event: Event,
 }
 
+impl Arrival {
+    /// Nothing but that it came at `at`.
+    fn at(at: i64) -> Arrival {
+        Arrival { at, path: None, position: None, logged: None, records: false, event: Event::None }
+    }
+}
+
 /// What an input does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Event {
     /// It goes on.
     None,

@@ -92,6 +92,8 @@ pub(super) struct Pipe {
     inside: bool,
     pub(super) ended: bool,
     pub(super) decoder: Option<Arc<dyn Decoder>>,
+    /// What its fields are by its own first lines, if a journal is kept and they are not those of the run.
+    pub(super) header: Vec<u8>,
 }
 
 impl Pipe {
@@ -122,8 +124,8 @@ impl Pipe {
             .name("windrow-receive".into())
             .spawn(move || theirs.fill(reader))
             .map_err(|e| Error::input("a thread that receives cannot be started").because(e))?;
-        let (rest, offset) = (Vec::new(), 0);
-        Ok(Pipe { input, mailbox, socket, rest, offset, inside: false, ended: false, decoder: None })
+        let (rest, header, offset) = (Vec::new(), Vec::new(), 0);
+        Ok(Pipe { input, mailbox, socket, rest, offset, inside: false, ended: false, decoder: None, header })
     }
 
     pub(super) fn is_socket(&self) -> bool {

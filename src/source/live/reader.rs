@@ -6,15 +6,17 @@
 use super::content::{Got, Reading};
 use super::files::Files;
 use super::pipes::{CONNECTIONS, Pipe, accept};
+use super::received::{self, Entry};
 use super::{Arrival, Event, Live, Sample};
 use crate::format::csv::Walker;
 use crate::format::{Decoder, TextBlock};
 use crate::query::map::Piece;
 use crate::source::Seen;
+use crate::source::cut::block;
 use crate::source::text::{LOOK, TextTask, Work, look};
 use crate::source::{BLOCK_BYTES, Cut, ReadOptions, Reader, Report, Task};
 use crate::time::Timestamp;
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -47,6 +49,8 @@ pub(crate) struct LiveReader {
     /// Bytes handed out since it last had nothing.
     burst: u64,
     pub(super) next_look: Instant,
+    /// What was written down in a run before this one has been had again.
+    caught_up: bool,
 }
 
 /// One input.
@@ -68,6 +72,7 @@ impl LiveReader {
     pub(crate) fn new(patterns: Vec<PathBuf>, live: Live, options: ReadOptions) -> Result<LiveReader> {
         let (stdin, patterns): (Vec<_>, Vec<_>) = patterns.into_iter().partition(|p| p == Path::new("-"));
         let files = Files::new(patterns, live.positions.clone())?;
+        let journal = live.journal.clone();
         let mut reader = LiveReader {
             live,
             files,
@@ -80,11 +85,13 @@ impl LiveReader {
             events: VecDeque::new(),
             burst: 0,
             next_look: Instant::now(),
+            caught_up: journal.is_none(),
         };
         if !stdin.is_empty() {
             let input = Input::add(&mut reader.inputs);
             reader.pipes.push(Pipe::stdin(input)?);
         }
+        reader.make_room(journal.map_or(0, |journal| journal.inputs()));
         reader.look()?;
         Ok(reader)
     }
@@ -95,6 +102,22 @@ impl LiveReader {
         if let Some(sample) = &self.live.sample {
             return Ok(Some(sample.clone()));
         }
+        let journal = self.live.journal.clone();
+        if let Some((_, entry)) = journal.as_ref().map_or(Ok(None), |journal| journal.again())? {
+            let Entry::Sample(sample) = received::decode(&entry)? else { return Err(disordered()) };
+            return Ok(Some(sample));
+        }
+        if journal.is_some() {
+            self.catch_up();
+        }
+        let sample = self.first_sample()?;
+        if let (Some(journal), Some(sample)) = (journal, &sample) {
+            journal.append(&received::sample(sample)?)?;
+        }
+        Ok(sample)
+    }
+
+    fn first_sample(&mut self) -> Result<Option<Sample>> {
         let mut since = None;
         while !self.live.is_stopped() {
             self.look()?;
@@ -169,7 +192,7 @@ impl LiveReader {
     fn look(&mut self) -> Result<()> {
         let (inputs, events) = (&mut self.inputs, &mut self.events);
         self.files.look(|_| Input::add(inputs))?;
-        if let Some(listener) = &self.live.listen {
+        if let Some(listener) = self.live.listen.as_ref().filter(|_| self.caught_up) {
             while self.pipes.iter().filter(|pipe| pipe.is_socket()).count() < CONNECTIONS
                 && let Some(socket) = accept(listener)?
             {
@@ -185,8 +208,16 @@ impl LiveReader {
 
     /// The next block.
     fn next(&mut self) -> Result<Option<Box<dyn Task>>> {
+        if !self.caught_up
+            && let Some(task) = self.again()?
+        {
+            return Ok(Some(task));
+        }
         loop {
-            if let Some((input, arrival)) = self.events.pop_front() {
+            if let Some((input, mut arrival)) = self.events.pop_front() {
+                if let Some(journal) = &self.live.journal {
+                    arrival.logged = Some(journal.append(&received::said(input, &arrival)?)?);
+                }
                 return Ok(Some(Box::new(Said { input, arrival })));
             }
             let fresh = self.inputs.iter().enumerate().filter(|(_, input)| input.fresh);
@@ -203,6 +234,52 @@ impl LiveReader {
                 }
             }
         }
+    }
+
+    fn make_room(&mut self, inputs: usize) {
+        while self.inputs.len() < inputs {
+            Input::add(&mut self.inputs);
+        }
+    }
+
+    /// Nothing that was written down in a run before this one is left to be had: its connections are gone.
+    fn catch_up(&mut self) {
+        self.caught_up = true;
+        for (number, input) in self.inputs.iter_mut().enumerate() {
+            if self.pipes.iter().all(|pipe| pipe.input != number) {
+                (input.fresh, input.silent, input.free) = (false, true, true);
+                self.events.push_back((number, Arrival { event: Event::Silent, ..now() }));
+            }
+        }
+    }
+
+    /// The next that was written down in a run before this one.
+    fn again(&mut self) -> Result<Option<Box<dyn Task>>> {
+        let Some((logged, entry)) = self.live.journal.as_ref().map_or(Ok(None), |journal| journal.again())? else {
+            self.catch_up();
+            return Ok(None);
+        };
+        let logged = Some(logged);
+        Ok(Some(match received::decode(&entry)? {
+            Entry::Sample(_) => return Err(disordered()),
+            Entry::Said { input, at, event } => {
+                self.make_room(input + 1);
+                Box::new(Said { input, arrival: Arrival { logged, event, ..Arrival::at(at) } })
+            }
+            Entry::Block { input, at, offset, header, text } => {
+                self.make_room(input + 1);
+                let max_record = self.reading.options.max_record;
+                let (pool, end, first) = (&self.reading.pool, text.len(), header.len());
+                let header = block(header, pool, (0, first), 0, max_record);
+                let block = block(text, pool, (0, end), offset, max_record);
+                let decoder = match (&self.decoder, first) {
+                    (Some(decoder), 0) if offset > 0 => decoder.clone(),
+                    (_, 0) => self.own_decoder(None, None, &block)?,
+                    _ => self.own_decoder(None, None, &header)?,
+                };
+                self.task(input, block, decoder, Arrival { logged, ..Arrival::at(at) })?
+            }
+        }))
     }
 
     /// The next block of one input.
@@ -235,8 +312,18 @@ impl LiveReader {
         while let Some(at) = self.pipes.iter().position(|pipe| pipe.input == input) {
             if let Some(block) = self.pipes[at].read(&self.reading)? {
                 let decoder = self.own_decoder(self.pipes[at].decoder.clone(), None, &block)?;
+                let mut arrival = now();
+                if let Some(journal) = &self.live.journal {
+                    let (text, pipe) = (&block.data[block.start..block.end], &mut self.pipes[at]);
+                    arrival.logged =
+                        Some(journal.append(&received::block(input, arrival.at, block.offset, &pipe.header, text)?)?);
+                    if pipe.decoder.is_none() && self.decoder.as_ref().is_some_and(|of| !Arc::ptr_eq(of, &decoder)) {
+                        let quote = decoder.quoting().and_then(|dialect| dialect.quote);
+                        pipe.header = received::header(text, quote).to_vec();
+                    }
+                }
                 self.pipes[at].decoder = Some(decoder.clone());
-                return self.task(input, block, decoder, now()).map(Some);
+                return self.task(input, block, decoder, arrival).map(Some);
             }
             if !self.pipes[at].ended {
                 break;
@@ -348,6 +435,7 @@ impl Reader for LiveReader {
         {
             tasks.push(task);
         }
+        self.live.journal.as_ref().map_or(Ok(()), |journal| journal.commit())?;
         Ok(tasks)
     }
 
@@ -415,9 +503,13 @@ impl Task for Said {
     }
 }
 
+fn disordered() -> Error {
+    Error::new(ErrorKind::Io, "the log of received records is not in order")
+}
+
 /// Nothing but that it came now.
 fn now() -> Arrival {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros());
     let at = i64::try_from(since).unwrap_or(i64::MAX).min(Timestamp::MAX.micros());
-    Arrival { at, path: None, position: None, records: false, event: Event::None }
+    Arrival::at(at)
 }

@@ -46,8 +46,8 @@ fuzz_target!(|data: &[u8]| {
         let open = || {
             let mut records = Vec::new();
             let options = LogOptions::default().skip_damaged(skip);
-            let log = Log::open(Arc::new(disk.clone()), "/d", options, 0, |number, record| {
-                records.push((number, record.to_vec()));
+            let log = Log::open(Arc::new(disk.clone()), "/d", options, 0, |handle, record| {
+                records.push((handle.number, record.to_vec()));
                 Ok(())
             });
             log.map(|log| (records, log.lost(), log.next()))
