@@ -234,8 +234,8 @@ impl Writer {
         let spilled = self.spilled();
         let segment = self.segment.map(SegmentWriter::seal).transpose()?;
         let partitions = self.options.partitions;
-        let (held, _lease, _dir) = (self.held, Some(self.lease), self.options.dir);
-        Ok(Written { partitions, held, segment, spilled, upto: u64::MAX, _lease, _dir })
+        let (held, _lease) = (self.held, Some(self.lease));
+        Ok(Written { partitions, held, segment, spilled, upto: u64::MAX, _lease })
     }
 
     /// Leases `bytes` for rows, and what the file's buffers and index take.
@@ -253,7 +253,7 @@ impl Writer {
                         "the memory limit is reached and there is nowhere to spill",
                     ));
                 };
-                Ok(none.insert(SegmentWriter::create(&**dir.disk(), dir.name())?))
+                Ok(none.insert(SegmentWriter::spill(dir)?))
             }
         }
     }
@@ -269,14 +269,12 @@ pub struct Written {
     /// What has a greater sequence number is not read.
     pub(super) upto: u64,
     _lease: Option<Lease>,
-    /// The folder lives as long as its files are read.
-    _dir: Option<SpillDir>,
 }
 
 impl Written {
     /// A file that was [kept](Writer::keep), of which what was pushed under numbers up to `upto` is read.
     pub fn kept(segment: Segment, partitions: u32, upto: u64) -> Written {
         let spilled = segment.bytes();
-        Written { partitions, held: Vec::new(), segment: Some(segment), spilled, upto, _lease: None, _dir: None }
+        Written { partitions, held: Vec::new(), segment: Some(segment), spilled, upto, _lease: None }
     }
 }

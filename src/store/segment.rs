@@ -37,6 +37,7 @@
 use super::block::{Block, Label, Malformed, Packer, content, decode, get, get_u32, get_u64, malformed};
 use super::column::ColumnRef;
 use super::disk::{Disk, DiskFile, read_exact_at, write_all_at};
+use super::spill_dir::{SpillDir, SpillFile};
 use crate::{Error, ErrorKind, Result};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -155,6 +156,8 @@ pub struct SegmentWriter {
     written: u64,
     index: Footer,
     failed: bool,
+    /// After the file, which has to be closed where open ones cannot be removed.
+    own: Option<SpillFile>,
 }
 
 impl SegmentWriter {
@@ -170,7 +173,18 @@ impl SegmentWriter {
         pending.extend_from_slice(&VERSION.to_le_bytes());
         pending.resize(HEADER, 0);
         let (packer, index) = (Packer::default(), Footer::default());
-        Ok(SegmentWriter { file, path, packer, pending, written: 0, index, failed: false })
+        Ok(SegmentWriter { file, path, packer, pending, written: 0, index, failed: false, own: None })
+    }
+
+    /// A new file in `dir`, removed with this writer or the last clone of what it is [sealed](Self::seal) to.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn spill(dir: &SpillDir) -> Result<SegmentWriter> {
+        let path = dir.name();
+        let mut writer = SegmentWriter::create(&**dir.disk(), &path)?;
+        writer.own = Some(SpillFile::new(dir, path));
+        Ok(writer)
     }
 
     /// Appends a block.
@@ -217,7 +231,7 @@ impl SegmentWriter {
     /// As [`append`](Self::append).
     pub fn seal(mut self) -> Result<Segment> {
         self.flush()?;
-        Ok(Segment { file: self.file, path: self.path, index: self.index })
+        Ok(Segment { file: self.file, path: self.path, index: self.index, _own: self.own.map(Arc::new) })
     }
 
     /// Ends the writing with a footer and waits until all of it outlives a crash; the file's name does once the folder is
@@ -230,7 +244,8 @@ impl SegmentWriter {
         self.pending = self.index.encode(self.written);
         self.flush()?;
         self.file.sync().map_err(|e| failed(&self.path, "the file cannot be synced to disk").because(e))?;
-        Ok(Segment { file: self.file, path: self.path, index: self.index })
+        self.own.take().into_iter().for_each(SpillFile::keep);
+        Ok(Segment { file: self.file, path: self.path, index: self.index, _own: None })
     }
 }
 
@@ -243,6 +258,7 @@ pub struct Segment {
     file: Arc<dyn DiskFile>,
     path: PathBuf,
     index: Footer,
+    _own: Option<Arc<SpillFile>>,
 }
 
 impl Segment {
@@ -271,7 +287,7 @@ impl Segment {
         let mut footer = vec![0; usize::try_from(len - begin).unwrap_or(usize::MAX)];
         read_exact_at(&*file, begin, &mut footer).map_err(|e| unreadable(begin, e))?;
         let index = Footer::decode(&footer).map_err(|e| failed(&path, e.what).at_offset(begin + e.at as u64))?;
-        Ok(Segment { file, path, index })
+        Ok(Segment { file, path, index, _own: None })
     }
 
     /// What stands where, in the order of the file.

@@ -5,6 +5,8 @@
 //! free. A folder is swept only while its lock is held, and only files with the names that runs give; a run whose
 //! lock file was swept from under it before it had the lock takes another name. So no order of events removes the
 //! files of a run that lives.
+//!
+//! A file goes before the folder does, with whoever writes or reads it: a run may last for months.
 
 use super::disk::{Disk, Lock, OsDisk};
 use crate::{Error, ErrorKind, Result};
@@ -93,6 +95,34 @@ impl SpillDir {
     /// A name for a spill file that no other has.
     pub fn name(&self) -> PathBuf {
         self.0.path.join(format!("{}.{ENDING}", self.0.files.fetch_add(1, Ordering::Relaxed)))
+    }
+}
+
+/// A file of the folder, which is removed when this is dropped; the folder lives as long.
+#[derive(Debug)]
+pub(super) struct SpillFile {
+    dir: SpillDir,
+    path: PathBuf,
+    kept: bool,
+}
+
+impl SpillFile {
+    pub(super) fn new(dir: &SpillDir, path: PathBuf) -> SpillFile {
+        SpillFile { dir: dir.clone(), path, kept: false }
+    }
+
+    /// Leaves the file where it is.
+    pub(super) fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for SpillFile {
+    fn drop(&mut self) {
+        if !self.kept {
+            // What cannot be removed goes with the folder.
+            let _ = self.dir.disk().remove(&self.path);
+        }
     }
 }
 

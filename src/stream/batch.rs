@@ -5,12 +5,15 @@
 //!
 //! Narrow operators are fused (see [`super::part`]): a record goes from its source through all of them, into the table,
 //! file or vector at the end, before the next one starts. What is brought together by key, sorted or
-//! [cached](Batch::cache) is complete in memory before what follows begins.
+//! [cached](Batch::cache) is complete, in memory or on disk, before what follows begins.
 
 use super::codec::Coder;
 use super::exec::{Exec, Label, Pace, blame};
 use super::keyed::{Fold, Keyed, Partitioner};
-use super::part::{BoxPart, Dataset, Made, Piped, Records, Rows, Sink, Staged, Union, each, part_of, weight};
+use super::part::{
+    BoxPart, Dataset, Evaluated, Made, Piped, Records, Rows, Sink, Staged, Union, each, part_of, weight,
+};
+use super::runs::Order;
 use super::{Data, Key};
 use crate::{Error, Result};
 use std::sync::Arc;
@@ -57,11 +60,11 @@ impl<T: Data> Batch<T> {
         Batch { set: Arc::new(Made { partitions, make: Arc::new(make) }), exec: exec.clone(), coder: None }
     }
 
-    /// What `evaluate` gives: that many vectors.
-    pub(crate) fn staged(
+    /// What `evaluate` gives: that many partitions.
+    pub(crate) fn staged<R: Into<Evaluated<T>>>(
         exec: &Arc<Exec>,
         partitions: usize,
-        evaluate: impl FnOnce() -> Result<Vec<Vec<T>>> + Send + 'static,
+        evaluate: impl FnOnce() -> Result<R> + Send + 'static,
     ) -> Self {
         Batch { set: Staged::dataset(partitions, evaluate), exec: exec.clone(), coder: None }
     }
@@ -134,12 +137,8 @@ impl<T: Data> Batch<T> {
     /// The same records dealt out evenly to `partitions` partitions (at least one).
     pub fn repartition(self, partitions: usize) -> Batch<T> {
         let (exec, n) = (self.exec.clone(), partitions.max(1));
-        Batch::staged(&exec, n, move || {
-            let all = self.collect()?;
-            let each = all.len().div_ceil(n).max(1);
-            let mut all = all.into_iter();
-            Ok((0..n).map(|_| all.by_ref().take(each).collect()).collect())
-        })
+        let order = Order { key: |_| &(), cut: |len, n, i| (len.div_ceil(n) * i).min(len) };
+        Batch::staged(&exec, n, move || order.apply(self, n))
     }
 
     /// Each different record once.
@@ -426,16 +425,9 @@ impl<K: Key, V: Data> Batch<(K, V)> {
     where
         K: Ord,
     {
-        let exec = self.exec.clone();
-        let n = exec.partitions;
-        Batch::staged(&exec, n, move || {
-            let mut all = self.collect()?;
-            all.sort_by(|a, b| a.0.cmp(&b.0));
-            let len = all.len();
-            let mut parts: Vec<_> = (0..n).rev().map(|i| all.split_off(len * i / n)).collect();
-            parts.reverse();
-            Ok(parts)
-        })
+        let (exec, n) = (self.exec.clone(), self.exec.partitions);
+        let order = Order { key: |row: &(K, V)| &row.0, cut: |len, n, i| len * i / n };
+        Batch::staged(&exec, n, move || order.apply(self, n))
     }
 }
 

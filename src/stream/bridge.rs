@@ -42,7 +42,7 @@ impl StreamingContext {
                 };
                 Batch::staged(&exec, n, move || {
                     let parts = batch.collect_partitions()?.into_iter();
-                    parts.map(|part| part.iter().map(|result| again(result)).collect()).collect()
+                    parts.map(|part| part.iter().map(|result| again(result)).collect()).collect::<Result<Vec<_>>>()
                 })
             })
         })

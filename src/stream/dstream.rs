@@ -273,8 +273,8 @@ impl<T: Data> DStream<T> {
         self.clone()
     }
 
-    /// The same records; those of keyed operations directly on this stream may go to disk when the [memory
-    /// limit](super::Builder::memory_limit) is reached.
+    /// The same records; those that keyed operations and [`repartition`](Self::repartition) directly on this stream bring
+    /// together may go to disk when the [memory limit](super::Builder::memory_limit) is reached.
     pub fn spillable(&self) -> DStream<T>
     where
         T: Serialize + DeserializeOwned,

@@ -74,6 +74,11 @@ impl Exec {
         }))
     }
 
+    /// How many partitions run at once.
+    pub(crate) fn threads(&self) -> usize {
+        self.pool.as_ref().map_or(1, rayon::ThreadPool::current_num_threads)
+    }
+
     /// Whether `records` at this pace are better worked on one thread.
     pub(crate) fn is_alone(&self, pace: &Pace, records: usize) -> bool {
         self.pool.is_none() || pace.nanos(records) <= ALONE

@@ -24,6 +24,7 @@ mod part;
 mod persist;
 mod recovery;
 mod reduced;
+mod runs;
 mod saved;
 mod scheduler;
 mod spilled;

@@ -255,20 +255,36 @@ pub(crate) struct Staged<T> {
     state: Mutex<Stage<T>>,
 }
 
-type Evaluate<T> = Box<dyn FnOnce() -> Result<Vec<Vec<T>>> + Send>;
+type Evaluate<T> = Box<dyn FnOnce() -> Result<Evaluated<T>> + Send>;
+
+/// What a stage has made.
+pub(crate) enum Evaluated<T> {
+    /// The records of each partition.
+    Here(Vec<Vec<T>>),
+    /// Partitions that read them from somewhere else.
+    Elsewhere(Arc<dyn Dataset<T>>),
+}
+
+impl<T> From<Vec<Vec<T>>> for Evaluated<T> {
+    fn from(parts: Vec<Vec<T>>) -> Self {
+        Evaluated::Here(parts)
+    }
+}
 
 enum Stage<T> {
     Waiting(Evaluate<T>),
     Done(Vec<Arc<Vec<T>>>),
+    Elsewhere(Arc<dyn Dataset<T>>),
     Failed(ErrorKind, String),
 }
 
 impl<T: Data> Staged<T> {
-    /// What `evaluate` gives: `partitions` vectors.
-    pub(crate) fn dataset(
+    /// What `evaluate` gives: `partitions` partitions.
+    pub(crate) fn dataset<R: Into<Evaluated<T>>>(
         partitions: usize,
-        evaluate: impl FnOnce() -> Result<Vec<Vec<T>>> + Send + 'static,
+        evaluate: impl FnOnce() -> Result<R> + Send + 'static,
     ) -> Arc<dyn Dataset<T>> {
+        let evaluate = || evaluate().map(R::into);
         Arc::new(Staged { partitions, state: Mutex::new(Stage::Waiting(Box::new(evaluate))) })
     }
 }
@@ -287,7 +303,11 @@ impl<T: Data> Dataset<T> for Staged<T> {
         let this = match Arc::try_unwrap(self) {
             Ok(only) => {
                 return match only.state.into_inner().unwrap_or_else(PoisonError::into_inner) {
-                    Stage::Waiting(evaluate) => Ok(guarded(evaluate)?.into_iter().map(owned).collect()),
+                    Stage::Waiting(evaluate) => match guarded(evaluate)? {
+                        Evaluated::Here(parts) => Ok(parts.into_iter().map(owned).collect()),
+                        Evaluated::Elsewhere(set) => set.stage(),
+                    },
+                    Stage::Elsewhere(set) => set.stage(),
                     Stage::Done(parts) => Ok(parts
                         .into_iter()
                         .map(|part| match Arc::try_unwrap(part) {
@@ -304,7 +324,8 @@ impl<T: Data> Dataset<T> for Staged<T> {
         let before = std::mem::replace(&mut *state, Stage::Failed(ErrorKind::Data, String::new()));
         let (after, parts) = match before {
             Stage::Waiting(evaluate) => match guarded(evaluate) {
-                Ok(parts) => {
+                Ok(Evaluated::Elsewhere(set)) => (Stage::Elsewhere(set.clone()), set.stage()),
+                Ok(Evaluated::Here(parts)) => {
                     let done: Vec<_> = parts.into_iter().map(Arc::new).collect();
                     let parts = all_shared(&done);
                     (Stage::Done(done), Ok(parts))
@@ -315,6 +336,7 @@ impl<T: Data> Dataset<T> for Staged<T> {
                 let parts = all_shared(&done);
                 (Stage::Done(done), Ok(parts))
             }
+            Stage::Elsewhere(set) => (Stage::Elsewhere(set.clone()), set.stage()),
             Stage::Failed(kind, why) => (Stage::Failed(kind, why.clone()), Err(Error::new(kind, why))),
         };
         *state = after;

@@ -17,7 +17,6 @@ use crate::memory::Lease;
 use crate::store::block::{Content, Label};
 use crate::store::column::{ColumnRef, Slice};
 use crate::store::segment::{Segment, SegmentWriter};
-use crate::store::spill_dir::SpillDir;
 use crate::{Error, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -52,19 +51,13 @@ impl StorageLevel {
 /// Bytes of a block on disk, before packing.
 const BLOCK: usize = if cfg!(test) { 64 } else { 1 << 20 };
 
-/// A partition on disk.
-struct OnDisk {
-    segment: Segment,
-    _dir: SpillDir,
-}
-
 /// How a partition is kept, and the lease of its bytes, which are given back when the slot changes.
 #[allow(dead_code)]
 enum Slot<T> {
     Absent,
     Records(Arc<Vec<T>>, Option<Lease>),
     Packed(Arc<Vec<u8>>, Option<Lease>),
-    Disk(Arc<OnDisk>),
+    Disk(Arc<Segment>),
 }
 
 impl<T> Slot<T> {
@@ -141,9 +134,8 @@ impl<T: Data> Persisted<T> {
     }
 
     /// Writes records to a file of their own.
-    fn write(&self, partition: usize, mut next: impl FnMut(&mut Vec<u8>) -> Result<bool>) -> Result<Arc<OnDisk>> {
-        let dir = self.exec.storage.dir()?;
-        let mut segment = SegmentWriter::create(&**dir.disk(), dir.name())?;
+    fn write(&self, partition: usize, mut next: impl FnMut(&mut Vec<u8>) -> Result<bool>) -> Result<Arc<Segment>> {
+        let mut segment = SegmentWriter::spill(&self.exec.storage.dir()?)?;
         let (mut block, mut number, mut more) = (Vec::new(), 0, true);
         while more {
             block.clear();
@@ -158,10 +150,10 @@ impl<T: Data> Persisted<T> {
             number += 1;
         }
         self.exec.storage.note_spilled(segment.bytes());
-        Ok(Arc::new(OnDisk { segment: segment.seal()?, _dir: dir }))
+        Ok(Arc::new(segment.seal()?))
     }
 
-    fn write_records(&self, partition: usize, records: &[T]) -> Result<Arc<OnDisk>> {
+    fn write_records(&self, partition: usize, records: &[T]) -> Result<Arc<Segment>> {
         let (codec, mut records) = (self.codec()?, records.iter());
         self.write(partition, |out| match records.next() {
             Some(record) => codec.encode(record, out).map(|()| true),
@@ -169,7 +161,7 @@ impl<T: Data> Persisted<T> {
         })
     }
 
-    fn write_packed(&self, partition: usize, bytes: &[u8]) -> Result<Arc<OnDisk>> {
+    fn write_packed(&self, partition: usize, bytes: &[u8]) -> Result<Arc<Segment>> {
         // Blocks end where records end: decoding finds those places.
         let (codec, mut rest) = (self.codec()?, bytes);
         self.write(partition, |out| {
@@ -305,7 +297,7 @@ impl<T: 'static> Part<T> for Unpacked<T> {
 }
 
 struct FromDisk<T> {
-    disk: Arc<OnDisk>,
+    disk: Arc<Segment>,
     codec: Coder<T>,
     of: Arc<Persisted<T>>,
     i: usize,
@@ -313,8 +305,8 @@ struct FromDisk<T> {
 
 impl<T: Data> FromDisk<T> {
     fn read(&self, sink: Sink<'_, T>) -> Result<bool> {
-        for entry in self.disk.segment.entries() {
-            let block = self.disk.segment.read(entry)?;
+        for entry in self.disk.entries() {
+            let block = self.disk.read(entry)?;
             if let Some(Slice::Bytes { data, .. }) = block.columns.first().map(|column| column.view().values)
                 && !decode_all(&*self.codec, data, &mut *sink)?
             {
@@ -327,7 +319,7 @@ impl<T: Data> FromDisk<T> {
 
 impl<T: Data> Part<T> for FromDisk<T> {
     fn weight(&self) -> usize {
-        self.disk.segment.entries().len() * (1 << 14)
+        self.disk.entries().len() * (1 << 14)
     }
 
     fn run(self: Box<Self>, sink: Sink<'_, T>) -> Result<bool> {
@@ -392,8 +384,8 @@ impl<T: Data> Batch<T> {
         self.set.unpersist();
     }
 
-    /// Records of keyed operations directly on this batch may go to disk when the [memory
-    /// limit](super::Builder::memory_limit) is reached.
+    /// Records that keyed operations, [`sort_by_key`](Self::sort_by_key) and [`repartition`](Self::repartition) directly on
+    /// this batch bring together may go to disk when the [memory limit](super::Builder::memory_limit) is reached.
     pub fn spillable(self) -> Batch<T>
     where
         T: Serialize + DeserializeOwned,

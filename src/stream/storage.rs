@@ -2,11 +2,12 @@
 //!
 //! Kept partitions lease their bytes. When a lease is refused, the kept partition of *another* dataset that was used least
 //! recently gives way (to disk, or into nothing, as its level says), until the lease is granted or nobody is left.
-//! Leases are for kept batches and for what a shuffle holds. The records in flight through fused operators have none, nor do
+//! Leases are for kept batches and for what a shuffle or a sort holds. The records in flight through fused operators have none, nor do
 //! the states of operators: they are what the program asked to be remembered, a row for each key.
 
 use crate::Result;
 use crate::memory::{Budget, Lease};
+use crate::store::disk::{Disk, OsDisk};
 use crate::store::spill_dir::SpillDir;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -29,6 +30,7 @@ struct Kept {
 pub(crate) struct Storage {
     budget: Budget,
     limit: Option<usize>,
+    disk: Arc<dyn Disk>,
     base: PathBuf,
     dir: Mutex<Option<SpillDir>>,
     kept: Mutex<Vec<Kept>>,
@@ -48,6 +50,7 @@ impl Storage {
         Storage {
             budget: limit.map_or_else(Budget::unlimited, Budget::new),
             limit,
+            disk: Arc::new(OsDisk),
             base: base.unwrap_or_else(std::env::temp_dir),
             dir: Mutex::default(),
             kept: Mutex::default(),
@@ -55,6 +58,12 @@ impl Storage {
             spilled: AtomicU64::new(0),
             durable: AtomicBool::new(false),
         }
+    }
+
+    /// With its folder on another disk.
+    #[cfg(test)]
+    pub(crate) fn on(self, disk: Arc<dyn Disk>) -> Self {
+        Storage { disk, ..self }
     }
 
     pub(crate) fn limit(&self) -> Option<usize> {
@@ -79,7 +88,7 @@ impl Storage {
         let mut dir = self.dir.lock().unwrap_or_else(PoisonError::into_inner);
         match &*dir {
             Some(dir) => Ok(dir.clone()),
-            None => Ok(dir.insert(SpillDir::create(&self.base)?).clone()),
+            None => Ok(dir.insert(SpillDir::create_on(self.disk.clone(), &self.base)?).clone()),
         }
     }
 

@@ -80,7 +80,7 @@ pub(super) struct RowFiles {
 impl RowFiles {
     /// Files for rows that can be cast to `schema`.
     pub(super) fn create(dir: &SpillDir, schema: SchemaRef) -> Result<RowFiles> {
-        let writer = |_| Ok(Mutex::new(SegmentWriter::create(&**dir.disk(), dir.name())?));
+        let writer = |_| Ok(Mutex::new(SegmentWriter::spill(dir)?));
         let writers = (0..rayon::current_num_threads()).map(writer).collect::<Result<_>>()?;
         Ok(RowFiles { schema, writers, blocks: Vec::new() })
     }

@@ -7,6 +7,7 @@ mod graphs;
 mod kept;
 mod recovery;
 mod recovery_faults;
+mod spilling;
 mod states;
 mod windows;
 
