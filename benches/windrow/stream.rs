@@ -126,14 +126,14 @@ fn keyed(c: &mut Criterion) {
     group.finish();
 }
 
-/// Lines of twelve words out of 50,000.
+/// A gigabyte of lines of twelve words out of 50,000.
 fn text() -> Vec<String> {
     let (mut random, words) = (Random::new(7, 9), Weighted::zipf(50_000, 1.0, 9));
     let word = |random: &mut Random| {
         let rank = words.draw(random) as u64;
         format!("{rank:x}{}", &"ingstatione"[..rank as usize % 8])
     };
-    (0..1_500_000).map(|_| (0..12).map(|_| word(&mut random)).collect::<Vec<_>>().join(" ")).collect()
+    (0..10_500_000).map(|_| (0..12).map(|_| word(&mut random)).collect::<Vec<_>>().join(" ")).collect()
 }
 
 fn words(c: &mut Criterion) {
@@ -172,6 +172,7 @@ fn words(c: &mut Criterion) {
     assert_eq!(loop_over(), owned());
     assert_eq!(loop_over(), borrowed());
     let mut group = c.benchmark_group("dstream words");
+    group.sample_size(10);
     group.throughput(Throughput::Bytes(bytes as u64));
     group.bench_function("owned", |b| b.iter(owned));
     group.bench_function("borrowed", |b| b.iter(borrowed));

@@ -221,11 +221,12 @@ impl Log {
             let mut bytes = vec![0; usize::try_from(file.len().map_err(unreadable)?).unwrap_or(usize::MAX)];
             read_exact_at(&*file, 0, &mut bytes).map_err(unreadable)?;
             // A crash may leave a segment without its header: then it has no record.
+            let expected = log.before.last().map_or(from, |before| before.next.max(from));
             let Some((first, _)) = decode(&bytes, |_, _| ()) else {
-                end_of = (path, 0);
+                end_of = (path.clone(), 0);
+                log.before.push(Known { path, start, end, first: expected, next: expected });
                 continue;
             };
-            let expected = log.before.last().map_or(from, |before| before.next.max(from));
             if first > expected && !options.skip_damaged {
                 let what = "the log is damaged here, or was cut; --skip-damaged goes on with what can be read, and counts what is \
                             lost";

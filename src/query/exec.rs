@@ -220,7 +220,9 @@ impl<K: KeyRows> Fold<K> {
             flow.logged = saved.as_ref().map_or(0, |saved| saved.logged);
             if let Some(lateness) = context.lateness.filter(|_| live.is_endless()) {
                 let now = Judge::new(lateness, reader.first_times()?).live();
-                judge = Some(match (&saved, judge) {
+                // Before the first block there was none.
+                let before = saved.as_ref().filter(|saved| saved.judge.is_some());
+                judge = Some(match (before, judge) {
                     // What is had again from a log has the numbers that it had.
                     (Some(_), Some(judge)) if live.journal.is_some() => judge,
                     (Some(saved), Some(judge)) => {
@@ -542,7 +544,8 @@ impl<K: KeyRows> Run for Fold<K> {
         self.tally.statistics = self.statistics();
         let (counted, emitted) = (Counted::of(&self.tally), self.emitter.as_ref().map(Emission::emitted));
         let judge = self.judge.clone();
-        let sealed = Saved { sealed: true, counted, emitted, judge, ..Saved::default() };
+        let logged = self.flow.logged;
+        let sealed = Saved { sealed: true, counted, emitted, judge, logged, ..Saved::default() };
         self.saver.as_mut().map_or(Ok(()), |saver| saver.end(sealed))
     }
 

@@ -536,8 +536,9 @@ impl Query {
         self
     }
 
-    /// Ends the run with an error, after which nothing of it is left, once `stop` is set, for example at a signal. Input without
-    /// an end has a [flag of its own](Live::stop_flag).
+    /// Ends the run with an error of kind [`Io`](crate::ErrorKind::Io) once `stop` is set, for example at a signal: nothing of it
+    /// is left but what a [checkpoint](Self::checkpoint) holds. An input that blocks while it is opened does not notice. Input
+    /// without an end has a [flag of its own](Live::stop_flag).
     #[must_use]
     pub fn stop_flag(mut self, stop: Arc<AtomicBool>) -> Query {
         self.options.stop = stop;

@@ -147,3 +147,23 @@ fn a_signal_leaves_nothing() {
     let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(left.len(), 2, "{left:?}");
 }
+
+/// A signal ends what waits for its first records.
+#[test]
+#[cfg(unix)]
+fn a_signal_ends_the_wait_for_standard_input() {
+    for args in [&["parse"][..], &["replay", "--window", "1m"]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_windrow"));
+        command.args(args).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+        // Its standard input stays open.
+        let ended = (0..6000).find_map(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            child.try_wait().unwrap()
+        });
+        child.kill().unwrap();
+        assert!(ended.is_some(), "{args:?}");
+    }
+}

@@ -55,6 +55,9 @@ impl Output<'_> {
 
     /// Shows how far the run is, if that is wanted, until it is dropped.
     pub fn meter(&self, progress: Arc<Progress>) -> Option<Meter> {
+        if self.live.is_none() && waits(self.args) {
+            at_signals(&progress.stop);
+        }
         let show = match self.args.progress {
             When::Always => true,
             When::Never => false,
@@ -183,11 +186,21 @@ pub fn input(args: &Common, bad_lines: Option<&Lines>) -> Result<Query> {
     query(args, inputs, bad_lines)
 }
 
-/// Ends `query` at a signal, as an error does, so that nothing is left behind.
-pub fn until_signal(query: Query) -> Query {
+/// Ends `query` at a signal, as an error does, so that nothing is left behind. An input that has to be waited for would not
+/// notice while it is opened, when there is nothing yet that could be left: then signals are taken care of [later](Output::meter).
+pub fn until_signal(args: &Common, query: Query) -> Query {
+    if waits(args) {
+        return query;
+    }
     let stop = Arc::default();
     at_signals(&stop);
     query.stop_flag(stop)
+}
+
+/// Whether some input is no file, so that its first bytes have to be waited for.
+fn waits(args: &Common) -> bool {
+    let waits = |path: &PathBuf| path == Path::new("-") || path.metadata().is_ok_and(|m| !m.is_file() && !m.is_dir());
+    args.inputs.is_empty() || args.inputs.iter().any(waits)
 }
 
 /// The same of `inputs`.

@@ -14,7 +14,7 @@ pub fn run(args: Parse) -> Result<()> {
     if fields.contains(&"") {
         return Err(Error::usage("--fields: a field name is missing between the commas"));
     }
-    let mut records = until_signal(input(&args.common, bad_lines.as_ref())?).records(fields)?;
+    let mut records = until_signal(&args.common, input(&args.common, bad_lines.as_ref())?).records(fields)?;
     output.say(records.notes());
     let (schema, progress) = (records.schema(), records.progress());
     let summary = output.write(&schema, progress, |take| records.for_each_block(take))?;

@@ -56,7 +56,7 @@ pub fn run(args: Replay) -> Result<()> {
         }
         query = query.live(live);
     } else {
-        query = until_signal(query);
+        query = until_signal(&args.common, query);
     }
     let out = RowsOut::default();
     if let Some(dir) = &args.checkpoint {

@@ -45,7 +45,7 @@ pub fn run(args: Shuffle) -> Result<()> {
     let memory = memory(common).unwrap_or(MEMORY);
     let bad_lines = common.bad_lines.as_deref().map(|path| side(common, path, Lines::create)).transpose()?;
     let query = key.iter().fold(input(common, bad_lines.as_ref())?, |query, key| query.key(key));
-    let mut records = until_signal(query).memory(memory).repartition(args.partitions, carry)?;
+    let mut records = until_signal(common, query).memory(memory).repartition(args.partitions, carry)?;
     output.say(records.notes());
     // A quarter of the memory is for the files; what is not enough for all at once is shared by a few.
     let share = (memory / 8 / args.partitions as usize).max((memory / 64).min(1 << 20));

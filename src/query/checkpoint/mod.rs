@@ -19,8 +19,8 @@
 //! inputs, found again by their names, go on. A run that is stopped is saved at once and whole.
 //!
 //! What comes by standard input or a connection cannot be read again: it is in a log before it is counted, and what the last
-//! checkpoint does not count is had from there, as it came then. What a process has received and not logged when it is killed
-//! is lost with it: neither pipe nor connection tells its sender how much that is.
+//! checkpoint does not count is had from there, as it came then. What a process has received and not logged when it ends (up
+//! to 4 MiB of standard input, 16 MiB of all connections) is lost with it: neither tells its sender how much that is.
 //!
 //! Which test shows which of the collected scenarios of recovery, and why some do not apply: [`crate::checkpoint`].
 //!

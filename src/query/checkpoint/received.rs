@@ -64,7 +64,7 @@ impl Received {
         state.log.clean(u64::MAX, before);
     }
 
-    /// The run has ended, and a checkpoint says so.
+    /// The run has ended, and all checkpoints say so.
     pub(super) fn ended(&self) {
         self.lock().log.clear();
     }

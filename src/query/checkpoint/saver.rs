@@ -65,6 +65,8 @@ pub(crate) struct Saver {
     sample: Option<Sample>,
     /// The log of what cannot be read again, if there is such input.
     received: Option<Arc<Received>>,
+    /// The last checkpoint says that nothing is left but to give the output its name.
+    sealed: bool,
 }
 
 /// A checkpoint that is being made.
@@ -144,13 +146,20 @@ impl Saver {
         let rows_out = Arc::new(AtomicU64::new(last.as_ref().map_or(0, |last| last.rows_out)));
         let warning = directory.warning().map(str::to_owned);
         let sample = last.as_ref().and_then(|last| last.sample.clone());
-        let received = (is_received && !last.as_ref().is_some_and(|last| last.finished || last.sealed)).then(|| {
+        let finished = last.as_ref().is_some_and(|last| last.finished);
+        let received = (is_received && !finished).then(|| {
             let known = last.as_ref().and_then(|last| last.judge.as_ref()).map_or(0, Judge::inputs);
             let logged = last.as_ref().map_or(0, |last| last.logged);
             let disk = checkpoint.disk.clone();
             Received::open(disk, &checkpoint.dir, checkpoint.skip_damaged, logged, known).map(Arc::new)
         });
         let received = received.transpose()?;
+        let sealed = last.as_ref().is_some_and(|last| last.sealed);
+        if last.is_none() && is_received {
+            // The log is of this run and of no other, from the beginning.
+            let first = Saved { facts: facts.clone(), task_bytes, ..Saved::default() };
+            directory.commit(Vec::new(), first.encode()?)?;
+        }
         Ok(Saver {
             directory: Arc::new(Mutex::new(directory)),
             dir: checkpoint.dir.clone(),
@@ -169,6 +178,7 @@ impl Saver {
             task_bytes,
             sample,
             received,
+            sealed,
         })
     }
 
@@ -457,7 +467,13 @@ impl Saver {
             self.checkpoint.sides.iter().try_for_each(|side| side.sync())?;
         }
         lock(&self.directory).commit(Vec::new(), body.encode()?)?;
-        self.received.take().into_iter().for_each(|received| received.ended());
+        match &self.received {
+            Some(received) if body.sealed => received.counted(body.logged),
+            // No checkpoint is left that would need it.
+            Some(received) if self.sealed => received.ended(),
+            _ => {}
+        }
+        self.sealed |= body.sealed;
         Ok(())
     }
 }

@@ -12,11 +12,10 @@ use crate::format::csv::Walker;
 use crate::format::{Decoder, TextBlock};
 use crate::query::map::Piece;
 use crate::source::Seen;
-use crate::source::cut::block;
 use crate::source::text::{LOOK, TextTask, Work, look};
 use crate::source::{BLOCK_BYTES, Cut, ReadOptions, Reader, Report, Task};
 use crate::time::Timestamp;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -49,8 +48,9 @@ pub(crate) struct LiveReader {
     /// Bytes handed out since it last had nothing.
     burst: u64,
     pub(super) next_look: Instant,
-    /// What was written down in a run before this one has been had again.
+    /// What was written down in a run before this one has been had again, but for what is `held`.
     caught_up: bool,
+    held: VecDeque<(u64, Entry)>,
 }
 
 /// One input.
@@ -65,6 +65,8 @@ pub(super) struct Input {
     silent: bool,
     /// Its number can be given again.
     free: bool,
+    /// It was a connection of a run before this one.
+    gone: bool,
 }
 
 impl LiveReader {
@@ -86,6 +88,7 @@ impl LiveReader {
             burst: 0,
             next_look: Instant::now(),
             caught_up: journal.is_none(),
+            held: VecDeque::new(),
         };
         if !stdin.is_empty() {
             let input = Input::add(&mut reader.inputs);
@@ -102,16 +105,24 @@ impl LiveReader {
         if let Some(sample) = &self.live.sample {
             return Ok(Some(sample.clone()));
         }
-        let journal = self.live.journal.clone();
-        if let Some((_, entry)) = journal.as_ref().map_or(Ok(None), |journal| journal.again())? {
-            let Entry::Sample(sample) = received::decode(&entry)? else { return Err(disordered()) };
-            return Ok(Some(sample));
+        let mut held = VecDeque::new();
+        while let Some((logged, entry)) = self.entry()? {
+            let sample = match &entry {
+                Entry::Sample(sample) => Some(sample.clone()),
+                // The first entries were damaged, and skipped.
+                Entry::Block { text, .. } => Some(Sample { lines: text.clone(), path: None }),
+                Entry::Said { .. } => None,
+            };
+            held.push_back((logged, entry));
+            if sample.is_some() {
+                self.held = held;
+                return Ok(sample);
+            }
         }
-        if journal.is_some() {
-            self.catch_up();
-        }
+        self.held = held;
+        self.catch_up();
         let sample = self.first_sample()?;
-        if let (Some(journal), Some(sample)) = (journal, &sample) {
+        if let (Some(journal), Some(sample)) = (&self.live.journal, &sample) {
             journal.append(&received::sample(sample)?)?;
         }
         Ok(sample)
@@ -208,7 +219,7 @@ impl LiveReader {
 
     /// The next block.
     fn next(&mut self) -> Result<Option<Box<dyn Task>>> {
-        if !self.caught_up
+        if (!self.caught_up || !self.held.is_empty())
             && let Some(task) = self.again()?
         {
             return Ok(Some(task));
@@ -243,25 +254,40 @@ impl LiveReader {
     }
 
     /// Nothing that was written down in a run before this one is left to be had: its connections are gone.
+    /// Whoever sent through them may come back: they hold windows open until they are idle.
     fn catch_up(&mut self) {
-        self.caught_up = true;
-        for (number, input) in self.inputs.iter_mut().enumerate() {
-            if self.pipes.iter().all(|pipe| pipe.input != number) {
-                (input.fresh, input.silent, input.free) = (false, true, true);
-                self.events.push_back((number, Arrival { event: Event::Silent, ..now() }));
+        if !std::mem::replace(&mut self.caught_up, true) {
+            for (number, input) in self.inputs.iter_mut().enumerate() {
+                (input.last, input.gone) = (Instant::now(), self.pipes.iter().all(|pipe| pipe.input != number));
             }
         }
     }
 
+    /// The next entry of the journal that is to be had again, and the number of the one after it.
+    fn entry(&mut self) -> Result<Option<(u64, Entry)>> {
+        if let Some(held) = self.held.pop_front() {
+            return Ok(Some(held));
+        }
+        let Some(journal) = self.live.journal.as_ref().filter(|_| !self.caught_up) else { return Ok(None) };
+        let Some((logged, entry)) = journal.again()? else { return Ok(None) };
+        Ok(Some((logged, received::decode(&entry)?)))
+    }
+
     /// The next that was written down in a run before this one.
     fn again(&mut self) -> Result<Option<Box<dyn Task>>> {
-        let Some((logged, entry)) = self.live.journal.as_ref().map_or(Ok(None), |journal| journal.again())? else {
-            self.catch_up();
-            return Ok(None);
+        let (logged, entry) = loop {
+            match self.entry()? {
+                // It is known.
+                Some((_, Entry::Sample(_))) => {}
+                Some((logged, entry)) => break (Some(logged), entry),
+                None => {
+                    self.catch_up();
+                    return Ok(None);
+                }
+            }
         };
-        let logged = Some(logged);
-        Ok(Some(match received::decode(&entry)? {
-            Entry::Sample(_) => return Err(disordered()),
+        Ok(Some(match entry {
+            Entry::Sample(_) => return Ok(None),
             Entry::Said { input, at, event } => {
                 self.make_room(input + 1);
                 Box::new(Said { input, arrival: Arrival { logged, event, ..Arrival::at(at) } })
@@ -269,13 +295,15 @@ impl LiveReader {
             Entry::Block { input, at, offset, header, text } => {
                 self.make_room(input + 1);
                 let max_record = self.reading.options.max_record;
-                let (pool, end, first) = (&self.reading.pool, text.len(), header.len());
-                let header = block(header, pool, (0, first), 0, max_record);
-                let block = block(text, pool, (0, end), offset, max_record);
-                let decoder = match (&self.decoder, first) {
-                    (Some(decoder), 0) if offset > 0 => decoder.clone(),
-                    (_, 0) => self.own_decoder(None, None, &block)?,
-                    _ => self.own_decoder(None, None, &header)?,
+                let of = |text: Vec<u8>, offset| {
+                    let (start, end) = (0, text.len());
+                    TextBlock { data: text.into(), start, end, offset, max_record }
+                };
+                let block = of(text, offset);
+                let decoder = match &self.decoder {
+                    _ if !header.is_empty() => self.own_decoder(None, None, &of(header, 0))?,
+                    Some(decoder) if offset > 0 => decoder.clone(),
+                    _ => self.own_decoder(None, None, &block)?,
                 };
                 self.task(input, block, decoder, Arrival { logged, ..Arrival::at(at) })?
             }
@@ -318,8 +346,7 @@ impl LiveReader {
                     arrival.logged =
                         Some(journal.append(&received::block(input, arrival.at, block.offset, &pipe.header, text)?)?);
                     if pipe.decoder.is_none() && self.decoder.as_ref().is_some_and(|of| !Arc::ptr_eq(of, &decoder)) {
-                        let quote = decoder.quoting().and_then(|dialect| dialect.quote);
-                        pipe.header = received::header(text, quote).to_vec();
+                        pipe.header = received::header(text, decoder.quoting()).to_vec();
                     }
                 }
                 self.pipes[at].decoder = Some(decoder.clone());
@@ -395,7 +422,7 @@ impl LiveReader {
         for (number, input) in self.inputs.iter_mut().enumerate() {
             let silence = input.tried.saturating_duration_since(input.last);
             if !input.fresh && !input.silent && silence >= self.live.idle {
-                input.silent = true;
+                (input.silent, input.free) = (true, input.gone);
                 self.events.push_back((number, Arrival { event: Event::Silent, ..now() }));
             }
         }
@@ -406,7 +433,7 @@ impl Input {
     /// A new input's number.
     fn add(inputs: &mut Vec<Input>) -> usize {
         let now = Instant::now();
-        let input = Input { place: None, fresh: true, last: now, tried: now, silent: false, free: false };
+        let input = Input { place: None, fresh: true, last: now, tried: now, silent: false, free: false, gone: false };
         match inputs.iter().position(|input| input.free) {
             Some(free) => {
                 inputs[free] = input;
@@ -501,10 +528,6 @@ impl Task for Said {
     fn run(&self, _each: &mut dyn FnMut(Cut, Vec<Piece>) -> Result<()>) -> Result<Report> {
         Ok(Report { input: self.input, arrival: Some(Box::new(self.arrival.clone())), ..Report::default() })
     }
-}
-
-fn disordered() -> Error {
-    Error::new(ErrorKind::Io, "the log of received records is not in order")
 }
 
 /// Nothing but that it came now.

@@ -12,6 +12,7 @@
 //! before it did.
 
 use super::{Arrival, Event, Sample};
+use crate::format::csv::Dialect;
 use crate::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 use std::fmt::Debug;
@@ -93,17 +94,24 @@ pub(super) fn decode(entry: &[u8]) -> Result<Entry> {
     })
 }
 
-/// The lines at the beginning of a text that say what its fields are: those that begin with `#`, and one record more.
-/// Quotes keep newlines inside it.
-pub(super) fn header(text: &[u8], quote: Option<u8>) -> &[u8] {
-    let (mut end, mut quotes) = (0, 0);
-    while let Some(at) = memchr::memchr(b'\n', &text[end..]) {
-        let line = &text[end..=end + at];
-        quotes += quote.map_or(0, |quote| memchr::memchr_iter(quote, line).count());
-        end += line.len();
-        if line[0] != b'#' && quotes % 2 == 0 {
-            return &text[..end];
+/// The lines at the beginning of a text that say what its fields are: those that begin with `#` or are blank, and one record
+/// more. Quotes keep newlines inside it.
+pub(super) fn header(text: &[u8], dialect: Option<Dialect>) -> &[u8] {
+    let opens = |before: u8, quote| matches!(before, b'\n' | b'\r') || before == quote;
+    let (mut line, mut inside, mut before) = (0, false, b'\n');
+    for (at, byte) in text.iter().enumerate() {
+        if let Some(Dialect { delimiter, quote: Some(quote) }) = dialect
+            && *byte == quote
+        {
+            inside = !inside && (opens(before, quote) || before == delimiter);
         }
+        if *byte == b'\n' && !inside {
+            if text[line] != b'#' && !text[line..at].trim_ascii().is_empty() {
+                return &text[..=at];
+            }
+            line = at + 1;
+        }
+        before = *byte;
     }
     text
 }
@@ -115,11 +123,12 @@ mod tests {
 
     #[test]
     fn a_header_is_what_names_the_fields() {
-        let of = |text: &'static str| str::from_utf8(header(text.as_bytes(), Some(b'"'))).unwrap();
+        let of = |text: &'static str| str::from_utf8(header(text.as_bytes(), Some(Dialect::CSV))).unwrap();
         assert_eq!(of("a,b\n1,2\n"), "a,b\n");
         assert_eq!(of("a,\"b\nc\"\n1,2\n"), "a,\"b\nc\"\n");
         assert_eq!(of("#fields\ta\n#types\tstring\nx\ny\n"), "#fields\ta\n#types\tstring\nx\n");
         assert_eq!(of("a,b"), "a,b");
+        assert_eq!(of("\r\n\na,5\" x,\"it \"\"is\"\n1,2\n"), "\r\n\na,5\" x,\"it \"\"is\"\n");
         assert_eq!(header(b"a\"\nb\n", None), b"a\"\n");
     }
 
