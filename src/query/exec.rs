@@ -274,6 +274,7 @@ impl<K: KeyRows> Fold<K> {
 
     /// Reads on: to the end, or until it is worth while to hand out windows that have closed.
     fn read(&mut self) -> Result<()> {
+        self.saver.as_mut().map_or(Ok(()), Saver::declare)?;
         if self.flow.dry {
             if self.reader.wait()? {
                 self.flow.dry = false;

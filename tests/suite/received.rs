@@ -230,4 +230,13 @@ fn what_cannot_be_saved_is_refused_in_words() {
     refused(&[&log, "--speed", "60x"], "leave out --speed or --checkpoint");
     refused(&[&log, "--follow"], "an output that can be gone on with");
     refused(&["--follow", "-", "--supervise", "1"], "no standard input of its own");
+    // A command that was refused leaves nothing that stands in the way of a better one.
+    let mut run = Running::new(&[&["--follow", "-", "--checkpoint", &saved], &BY_KEY[..]].concat());
+    run.write(&minute(0, "a", 20));
+    assert!(run.end().fails(2).contains("an output that can be gone on with"));
+    let out = place.path("out.csv");
+    let mut run = Running::new(&[&["--follow", "-", "--checkpoint", &saved, "-o", &out], &BY_KEY[..]].concat());
+    run.write(&minute(0, "a", 20));
+    assert_eq!(run.end().good().code, 0);
+    assert_eq!(fs::read_to_string(out).unwrap(), HEADER.to_owned() + &row(0, "a", 20));
 }

@@ -67,6 +67,8 @@ pub(crate) struct Saver {
     received: Option<Arc<Received>>,
     /// The last checkpoint says that nothing is left but to give the output its name.
     sealed: bool,
+    /// There is a log, and no checkpoint says yet whose it is.
+    is_new: bool,
 }
 
 /// A checkpoint that is being made.
@@ -155,11 +157,7 @@ impl Saver {
         });
         let received = received.transpose()?;
         let sealed = last.as_ref().is_some_and(|last| last.sealed);
-        if last.is_none() && is_received {
-            // The log is of this run and of no other, from the beginning.
-            let first = Saved { facts: facts.clone(), task_bytes, ..Saved::default() };
-            directory.commit(Vec::new(), first.encode()?)?;
-        }
+        let is_new = is_received && last.is_none();
         Ok(Saver {
             directory: Arc::new(Mutex::new(directory)),
             dir: checkpoint.dir.clone(),
@@ -179,6 +177,7 @@ impl Saver {
             sample,
             received,
             sealed,
+            is_new,
         })
     }
 
@@ -217,6 +216,19 @@ impl Saver {
     /// How far followed files were read.
     pub(crate) fn positions(&self) -> Vec<Position> {
         self.last.as_ref().map(|last| last.positions.clone()).unwrap_or_default()
+    }
+
+    /// The run reads: its log is of it and of no other from the first entry on.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub(crate) fn declare(&mut self) -> Result<()> {
+        if std::mem::take(&mut self.is_new) {
+            let (facts, sample, task_bytes) = (self.facts.clone(), self.sample.clone(), self.task_bytes);
+            let first = Saved { facts, sample, task_bytes, ..Saved::default() };
+            lock(&self.directory).commit(Vec::new(), first.encode()?)?;
+        }
+        Ok(())
     }
 
     /// Where what cannot be read again is written down.

@@ -422,7 +422,8 @@ impl LiveReader {
         for (number, input) in self.inputs.iter_mut().enumerate() {
             let silence = input.tried.saturating_duration_since(input.last);
             if !input.fresh && !input.silent && silence >= self.live.idle {
-                (input.silent, input.free) = (true, input.gone);
+                input.silent = true;
+                input.free |= input.gone;
                 self.events.push_back((number, Arrival { event: Event::Silent, ..now() }));
             }
         }
