@@ -39,6 +39,8 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 const MAGIC: [u8; 8] = *b"WINDROWL";
 const VERSION: u16 = 1;
 const HEADER: usize = 32;
+/// No segment begins with a greater number: those after it would begin anew at zero.
+const MOST: u64 = u64::MAX / 2;
 const FRAME: usize = 12;
 
 /// Bytes that are written at once. Tiny under test.
@@ -168,7 +170,8 @@ pub fn decode(bytes: &[u8], mut each: impl FnMut(u64, &[u8])) -> Option<(u64, us
     let number = |at| word(bytes, at).map(u64::from_le_bytes);
     let good = word::<8>(bytes, 0)? == MAGIC
         && u16::from_le_bytes(word(bytes, 8)?) == VERSION
-        && number(24)? == xxh3_64(&bytes[..24]);
+        && number(24)? == xxh3_64(&bytes[..24])
+        && number(16)? <= MOST;
     if !good {
         return None;
     }

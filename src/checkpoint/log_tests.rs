@@ -294,3 +294,19 @@ proptest! {
         prop_assert!(all.starts_with(&found));
     }
 }
+
+/// Found by fuzzing: a header may say that its first record is the last number that there is.
+#[test]
+fn numbers_do_not_begin_anew() {
+    let segment = |first: u64| {
+        let disk = MemoryDisk::new("/d");
+        let (mut log, _) = open_from(&disk, OPTIONS(), first).unwrap();
+        write(&mut log, &texts(1..=1), 0, 1);
+        let mut bytes = Vec::new();
+        disk.damage(&segments(&disk)[0], |of| bytes.clone_from(of));
+        bytes
+    };
+    assert!(decode(&segment(7), |number, _| assert_eq!(number, 7)).is_some());
+    assert!(decode(&segment(u64::MAX / 2), |_, _| ()).is_some());
+    assert!(decode(&segment(u64::MAX - 1), |_, _| ()).is_none());
+}
