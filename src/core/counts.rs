@@ -7,6 +7,9 @@
 use super::words::{Bytes, Word, put, put_one};
 use std::ops::Range;
 
+/// Rows that are looked at together for whether they share a cell.
+const RUN: usize = if cfg!(test) { 2 } else { 16 };
+
 /// A narrow integer and the wide one that holds what no longer fits.
 pub trait Narrow: Word + Default + PartialEq + std::fmt::Debug + Send + Sync + 'static {
     /// The wide type.
@@ -83,6 +86,12 @@ pub struct Integers<N: Narrow> {
 enum Cells<N: Narrow> {
     Narrow(Vec<N>),
     Wide(Vec<N::Wide>),
+}
+
+/// What no value exceeds in magnitude: at most twice the greatest, and had with less than a comparison for each.
+pub fn magnitude_bound(values: impl Iterator<Item = i64>) -> u128 {
+    // A negative number's magnitude is one more than its complement.
+    u128::from(values.fold(0, |all, value| all | (value ^ (value >> 63)) as u64)) + 1
 }
 
 /// Counts: 4 bytes a cell until a column has seen 2³² records.
@@ -187,6 +196,25 @@ impl<N: Narrow> Integers<N> {
                 for (i, at) in at.iter().enumerate() {
                     v[*at as usize] += value(i).wide();
                 }
+            }
+        }
+    }
+
+    /// The same of `values`, where neighbours mostly share a cell: a sum in a register does not wait for the one before to be
+    /// stored.
+    pub fn add_runs(&mut self, at: &[u32], greatest: u128, values: &[N]) {
+        self.allow(greatest.saturating_mul(at.len() as u128));
+        let Cells::Narrow(cells) = &mut self.cells else {
+            return self.add(at, 0, |i| values[i]);
+        };
+        for (ats, values) in at.chunks(RUN).zip(values.chunks(RUN)) {
+            match ats {
+                [first, rest @ ..] if rest.iter().fold(0, |other, at| other | (at ^ first)) == 0 => {
+                    let mut sum = N::default();
+                    values.iter().for_each(|value| sum.add(*value));
+                    cells[*first as usize].add(sum);
+                }
+                _ => ats.iter().zip(values).for_each(|(at, value)| cells[*at as usize].add(*value)),
             }
         }
     }
@@ -347,10 +375,16 @@ mod tests {
             let mut log_at = Vec::new();
             for batch in &batches {
                 let at: Vec<u32> = batch.iter().map(|b| b.0).collect();
-                let greatest = batch.iter().map(|b| b.1.unsigned_abs() as u128).max().unwrap_or(0);
+                let greatest = magnitude_bound(batch.iter().map(|b| b.1));
+                prop_assert!(batch.iter().all(|b| u128::from(b.1.unsigned_abs()) <= greatest));
                 let mut block = Sums::default();
                 block.grow(5);
-                block.add(&at, greatest, |i| batch[i].1);
+                let values: Vec<i64> = batch.iter().map(|b| b.1).collect();
+                if batch.len() % 2 == 0 {
+                    block.add(&at, greatest, |i| values[i]);
+                } else {
+                    block.add_runs(&at, greatest, &values);
+                }
                 folded.admit(&block);
                 log.admit(&block);
                 direct.add(&at, greatest, |i| batch[i].1);

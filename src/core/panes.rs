@@ -363,10 +363,15 @@ impl<S: States> PaneStore<S> {
         SealedPanes::new(self.logs, runs_of(&self.panes))
     }
 
-    /// Cells that [`take_closed`](Self::take_closed) would take, those to be folded together counted each.
-    pub fn closed_cells(&self, frontier: PaneIndex, upto: WindowIndex) -> usize {
-        let closed = self.panes.range(..PaneKey::from(frontier)).filter(|(key, _)| key.from <= upto);
-        closed.map(|(_, pane)| pane.cells).sum()
+    /// The panes that [`take_closed`](Self::take_closed) would take, and their cells, those to be folded together counted each.
+    pub fn closed(&self, frontier: PaneIndex, upto: WindowIndex) -> (usize, usize) {
+        let panes = self.panes.range(..PaneKey::from(frontier)).filter(|(key, _)| key.from <= upto);
+        panes.fold((0, 0), |(panes, cells), (_, pane)| (panes + 1, cells + pane.cells))
+    }
+
+    /// Whether there are any.
+    pub fn has_closed(&self, frontier: PaneIndex, upto: WindowIndex) -> bool {
+        self.panes.range(..PaneKey::from(frontier)).any(|(key, pane)| key.from <= upto && pane.cells > 0)
     }
 
     /// Closes the panes before `frontier` whose records count from a window up to `upto` on, and takes them out. The
@@ -503,12 +508,13 @@ mod tests {
                     store.tidy();
                 }
                 frontier += ahead;
-                let closed = store.closed_cells(frontier, frontier - 1);
+                let (_, closed) = store.closed(frontier, frontier - 1);
+                prop_assert_eq!(store.has_closed(frontier, frontier - 1), closed > 0);
                 let taken = store.take_closed(frontier, frontier - 1);
                 prop_assert!(taken.panes.iter().all(|(pane, _)| *pane < frontier));
                 prop_assert!(taken.late.iter().all(|(key, _)| key.from < frontier));
                 prop_assert!(cells_of(&taken, |id| id).len() <= closed);
-                prop_assert_eq!(store.closed_cells(frontier, frontier - 1), 0);
+                prop_assert_eq!(store.closed(frontier, frontier - 1), (0, 0));
                 match &mut all {
                     None => all = Some(taken),
                     Some(all) => all.append(taken),

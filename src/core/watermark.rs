@@ -137,6 +137,10 @@ impl Clock {
 
 /// The greatest distance of a time below one before it.
 pub fn disorder(times: &[i64]) -> i64 {
+    // Most inputs are in order, which takes half as long to see.
+    if times.is_sorted() {
+        return 0;
+    }
     let (mut greatest, mut back) = (i64::MIN, 0);
     for ts in times {
         greatest = greatest.max(*ts);

@@ -13,7 +13,7 @@ use crate::hash::{NULL_HASH, hash_bytes, hash_word};
 use crate::{Error, Result};
 use arrow_array::builder::{BooleanBuilder, StringBuilder};
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float64Type, Int64Type};
+use arrow_array::types::{Float64Type, Int64Type, UInt64Type};
 use arrow_array::{Array, ArrayRef, Float64Array, Int64Array};
 use arrow_cast::cast;
 use arrow_schema::DataType;
@@ -42,7 +42,21 @@ pub(crate) trait KeyBatch {
     /// Forgets all rows, keeps the memory.
     fn clear(&mut self);
     /// Appends the keys of the rows of `columns` (all of one length) and their hashes.
-    fn extend(&mut self, columns: &[ArrayRef], rows: usize, hashes: &mut Vec<u64>) -> Result<()>;
+    fn extend(&mut self, columns: &[ArrayRef], rows: usize, hashes: &mut Vec<u64>) -> Result<()> {
+        self.append(columns, rows, hashes).inspect(|_| self.complete(hashes))
+    }
+    /// The same, but the hashes of words wait until they are [completed](Self::complete), unless a key is null.
+    fn append(&mut self, columns: &[ArrayRef], rows: usize, hashes: &mut Vec<u64>) -> Result<()>;
+    /// The keys, if they are words.
+    fn words(&self) -> Option<&[u64]> {
+        None
+    }
+    /// Appends the hashes that [`append`](Self::append) has left out.
+    fn complete(&self, hashes: &mut Vec<u64>) {
+        if let Some(rest) = self.words().and_then(|words| words.get(hashes.len()..)) {
+            hashes.extend(rest.iter().map(|word| hash_word(*word)));
+        }
+    }
     /// Whether rows `a` and `b`, of equal hashes, have the same key.
     fn same(&self, a: usize, b: usize) -> bool;
     /// Appends the keys of `rows`, whose hashes `hashes` are (from that of the first row on), to `out`.
@@ -71,10 +85,7 @@ fn words(column: &ArrayRef) -> Result<(Vec<u64>, Option<arrow_buffer::NullBuffer
             let floats = cast(column, &DataType::Float64)?;
             floats.as_primitive::<Float64Type>().values().iter().map(|v| float_word(*v)).collect()
         }
-        DataType::UInt64 => {
-            let column = column.as_primitive::<arrow_array::types::UInt64Type>();
-            column.values().to_vec()
-        }
+        DataType::UInt64 => column.as_primitive::<UInt64Type>().values().to_vec(),
         DataType::Dictionary(_, values) => {
             let (plain, _) = words(&cast(column, values)?)?;
             plain
@@ -117,20 +128,16 @@ impl KeyBatch for WordRows {
         self.0.clear();
     }
 
-    fn extend(&mut self, columns: &[ArrayRef], _rows: usize, hashes: &mut Vec<u64>) -> Result<()> {
-        let from = self.0.len();
+    fn append(&mut self, columns: &[ArrayRef], _rows: usize, hashes: &mut Vec<u64>) -> Result<()> {
         if columns[0].data_type() == &DataType::Int64 && columns[0].null_count() == 0 {
             self.0.extend(columns[0].as_primitive::<Int64Type>().values().iter().map(|v| *v as u64));
-            hashes.extend(self.0[from..].iter().map(|w| hash_word(*w)));
             return Ok(());
         }
         let (words, nulls) = words(&columns[0])?;
         match nulls {
-            None => {
-                hashes.extend(words.iter().map(|w| hash_word(*w)));
-                self.0.extend_from_slice(&words);
-            }
+            None => self.0.extend_from_slice(&words),
             Some(nulls) => {
+                self.complete(hashes);
                 for (i, word) in words.into_iter().enumerate() {
                     let valid = nulls.is_valid(i);
                     self.0.push(if valid { word } else { 0 });
@@ -139,6 +146,10 @@ impl KeyBatch for WordRows {
             }
         }
         Ok(())
+    }
+
+    fn words(&self) -> Option<&[u64]> {
+        Some(&self.0)
     }
 
     #[inline]
@@ -329,7 +340,7 @@ impl KeyBatch for ByteRows {
         self.data.clear();
     }
 
-    fn extend(&mut self, columns: &[ArrayRef], rows: usize, hashes: &mut Vec<u64>) -> Result<()> {
+    fn append(&mut self, columns: &[ArrayRef], rows: usize, hashes: &mut Vec<u64>) -> Result<()> {
         match columns {
             [] => {
                 self.places.resize(self.places.len() + rows, (0, 0));

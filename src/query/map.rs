@@ -18,10 +18,11 @@ use super::session::number_sessions;
 use crate::core::PaneKey;
 use crate::core::States;
 use crate::core::counts::Counts;
-use crate::core::dictionary::Dictionary;
+use crate::core::dictionary::{Dictionary, estimate_keys};
 use crate::core::partition::{counting_sort, partition_of};
 use crate::core::session::Span;
 use crate::core::watermark::AHEAD;
+use crate::hash::hash_word;
 use crate::metrics::Ledger;
 use crate::{Error, Result};
 use arrow_array::{Array, ArrayRef, BooleanArray};
@@ -183,8 +184,9 @@ pub(crate) fn map_block<K: KeyRows>(
     scratch.panes.clear();
     scratch.times.clear();
     scratch.marks.clear();
-    let mut kept = Vec::with_capacity(pieces.len());
-    let mut marks = marks.into_iter();
+    let mut kept: Vec<Piece> = Vec::with_capacity(pieces.len());
+    let judged = marks.iter().any(Option::is_some);
+    let (mut marks, mut rows) = (marks.into_iter(), 0);
     for piece in pieces {
         let first = ledger.read;
         ledger.read += piece.rows as u64;
@@ -198,21 +200,25 @@ pub(crate) fn map_block<K: KeyRows>(
                 let mut marked = Marked::new(marks);
                 let text = piece.text.clone();
                 let piece = keep(plan, piece, Some(&mut marked), scratch, &mut ledger)?;
-                let from = scratch.hashes.len();
                 let found = marked.doubtful(plan, &piece)?.into_iter();
-                doubtful.extend(found.map(|(row, (number, record))| (from + row, (first + number, record))));
+                doubtful.extend(found.map(|(row, (number, record))| (rows + row, (first + number, record))));
                 set_aside.extend(marked.records(text.as_deref()).map(|(number, record)| (first + number, record)));
                 piece
             }
         };
         if piece.rows > 0 {
             let keys: Vec<ArrayRef> = plan.key_columns.iter().map(|c| piece.columns[*c].clone()).collect();
-            scratch.keys.extend(&keys, piece.rows, &mut scratch.hashes)?;
+            scratch.keys.append(&keys, piece.rows, &mut scratch.hashes)?;
+            rows += piece.rows;
             kept.push(piece);
         }
     }
-    ledger.used = scratch.hashes.len() as u64;
-    let cells = Cells::of(plan, partitioning, scratch);
+    ledger.used = rows as u64;
+    if judged && plan.session.is_some() {
+        // Also if those that were judged are gone: how a block is folded does not depend on how it was cut.
+        scratch.marks.resize(rows, i64::MIN);
+    }
+    let cells = Cells::of(plan, partitioning, scratch, rows);
     let (mut spans, mut marks) = (Vec::new(), Vec::new());
     if plan.session.is_some() {
         marks.resize(scratch.marks.len(), 0);
@@ -224,9 +230,9 @@ pub(crate) fn map_block<K: KeyRows>(
             spans[*at as usize].extend(Span::at(*ts));
         }
     }
-    let mut rows = Counts::default();
-    rows.grow(cells.count);
-    rows.add(&scratch.destination, 1, |_| 1);
+    let mut counts = Counts::default();
+    counts.grow(cells.count);
+    counts.add(&scratch.destination, 1, |_| 1);
     let mut states = plan.columns();
     states.grow(cells.count);
     let mut from = 0;
@@ -241,7 +247,7 @@ pub(crate) fn map_block<K: KeyRows>(
     states.iter_mut().for_each(|column| column.seal());
     Ok(Mapped {
         keys: scratch.keys.pick(&cells.key_rows),
-        hashes: cells.key_rows.iter().map(|row| scratch.hashes[*row as usize]).collect(),
+        hashes: cells.hashes,
         key_offsets: cells.key_offsets,
         cell_keys: cells.cell_keys,
         segments: cells.segments,
@@ -249,7 +255,7 @@ pub(crate) fn map_block<K: KeyRows>(
         spans,
         marks,
         doubtful: doubtful.into_iter().map(|(row, record)| (scratch.destination[row] as usize, record)).collect(),
-        rows,
+        rows: counts,
         states,
         ledger,
         set_aside,
@@ -303,9 +309,6 @@ fn keep<K>(
                 scratch.marks.extend_from_slice(&marked.marks);
             }
             scratch.times.extend_from_slice(&piece.times);
-            if !scratch.marks.is_empty() {
-                scratch.marks.resize(scratch.times.len(), i64::MIN);
-            }
         }
         scratch.panes.extend_global(piece.rows);
         return Ok(piece);
@@ -348,6 +351,8 @@ struct Cells {
     count: usize,
     /// A row that has the key, for each key, keys grouped by partition.
     key_rows: Vec<u32>,
+    /// Its hash.
+    hashes: Vec<u64>,
     key_offsets: Vec<u32>,
     cell_keys: Option<Vec<u32>>,
     segments: Vec<Segment>,
@@ -355,22 +360,40 @@ struct Cells {
 }
 
 impl Cells {
-    fn of<K: KeyRows>(plan: &Plan, partitioning: &Partitioning, scratch: &mut Scratch<K>) -> Cells {
-        let rows = scratch.hashes.len();
+    fn of<K: KeyRows>(plan: &Plan, partitioning: &Partitioning, scratch: &mut Scratch<K>, rows: usize) -> Cells {
         if rows == 0 {
             scratch.destination.clear();
             return Cells::default();
         }
-        let one = plan.key_columns.is_empty();
-        let keys = if one { 1 } else { estimate_keys(&scratch.hashes, &mut scratch.seen) };
-        let bits = partitioning.bits(rows, keys);
+        let Scratch { keys, hashes, seen, dictionary, local, firsts, .. } = &mut *scratch;
+        let words = keys.words().filter(|_| hashes.is_empty());
+        // Words that lie close together are numbered without their hashes.
+        let near = words.is_some_and(|words| dictionary.number_near(words, local, firsts));
+        let distinct = if near {
+            firsts.len()
+        } else if plan.key_columns.is_empty() {
+            1
+        } else {
+            keys.complete(hashes);
+            estimate_keys(hashes, seen)
+        };
+        let bits = partitioning.bits(rows, distinct);
         let mut slots = std::mem::take(&mut scratch.buckets);
         slots.clear();
         let panes = scratch.panes.number(&mut slots);
         // Folding pays when keys repeat: then at most half of the rows travel.
-        let cells = if plan.folds_early && scratch.marks.is_empty() && (rows < DECIDE_FROM || keys * 2 <= rows) {
-            Self::folded(plan, scratch, &mut slots, &panes, bits, keys)
+        let cells = if plan.folds_early && scratch.marks.is_empty() && (rows < DECIDE_FROM || distinct * 2 <= rows) {
+            if plan.key_columns.is_empty() && plan.session.is_none() {
+                Self::of_panes(scratch, &slots, &panes, bits)
+            } else {
+                if !near {
+                    let Scratch { keys, hashes, dictionary, local, firsts, .. } = &mut *scratch;
+                    dictionary.number(hashes, distinct, |a, b| keys.same(a, b), local, firsts);
+                }
+                Self::folded(plan, scratch, &mut slots, &panes, bits)
+            }
         } else {
+            scratch.keys.complete(&mut scratch.hashes);
             Self::raw(scratch, &mut slots, &panes, bits)
         };
         scratch.buckets = slots;
@@ -387,38 +410,60 @@ impl Cells {
         for (row, at) in scratch.destination.iter().enumerate() {
             key_rows[*at as usize] = row as u32;
         }
-        Cells { count: slots.len(), key_rows, key_offsets, cell_keys: None, segments, segment_offsets }
+        let hashes = key_rows.iter().map(|row| scratch.hashes[*row as usize]).collect();
+        Cells { count: slots.len(), key_rows, hashes, key_offsets, cell_keys: None, segments, segment_offsets }
     }
 
-    /// Rows of one key and pane share a cell.
+    /// Rows of one pane share a cell: there is only one key.
+    fn of_panes<K: KeyRows>(scratch: &mut Scratch<K>, slots: &[u32], panes: &[PaneKey], bits: u32) -> Cells {
+        let hash = scratch.hashes[0];
+        // The place of each pane among those that occur.
+        let mut place = vec![0; panes.len()];
+        slots.iter().for_each(|slot| place[*slot as usize] = 1);
+        let mut segments = Vec::new();
+        for (place, pane) in place.iter_mut().zip(panes) {
+            let at = segments.len();
+            if std::mem::replace(place, at as u32) == 1 {
+                segments.push(Segment { pane: *pane, cells: at..at + 1 });
+            }
+        }
+        scratch.destination.clear();
+        scratch.destination.extend(slots.iter().map(|slot| place[*slot as usize]));
+        let partition = partition_of(hash, bits);
+        let offsets = |to| (0..=1 << bits).map(|p| if p > partition { to } else { 0 }).collect();
+        Cells {
+            count: segments.len(),
+            key_rows: vec![0],
+            hashes: vec![hash],
+            key_offsets: offsets(1),
+            cell_keys: Some(vec![0; segments.len()]),
+            segment_offsets: offsets(segments.len() as u32),
+            segments,
+        }
+    }
+
+    /// Rows of one key and pane share a cell. The keys have been numbered, in the order in which they first occur.
     fn folded<K: KeyRows>(
         plan: &Plan,
         scratch: &mut Scratch<K>,
         slots: &mut Vec<u32>,
         panes: &[PaneKey],
         bits: u32,
-        expected: usize,
     ) -> Cells {
-        // 1. Number the keys, in the order in which they first occur.
-        let Scratch { keys, hashes, dictionary, local, firsts, .. } = scratch;
-        if plan.key_columns.is_empty() {
-            local.clear();
-            local.resize(hashes.len(), 0);
-            firsts.clear();
-            firsts.push(0);
-        } else {
-            dictionary.number(hashes, expected, |a, b| keys.same(a, b), local, firsts);
-        }
         let key_rows = std::mem::take(&mut scratch.firsts);
-        let hashes = &scratch.hashes;
-        // 2. Group the keys by partition.
-        let partitions: Vec<u32> = key_rows.iter().map(|row| partition_of(hashes[*row as usize], bits)).collect();
+        let hashes: Vec<u64> = match scratch.keys.words().filter(|_| scratch.hashes.is_empty()) {
+            Some(words) => key_rows.iter().map(|row| hash_word(words[*row as usize])).collect(),
+            None => key_rows.iter().map(|row| scratch.hashes[*row as usize]).collect(),
+        };
+        // 1. Group the keys by partition.
+        let partitions: Vec<u32> = hashes.iter().map(|hash| partition_of(*hash, bits)).collect();
         let mut key_offsets = Vec::new();
         counting_sort(&partitions, 1 << bits, &mut key_offsets, &mut scratch.destination);
-        let mut grouped = vec![0; key_rows.len()];
+        let (mut grouped, mut grouped_hashes) = (vec![0; key_rows.len()], vec![0; key_rows.len()]);
         for (key, at) in scratch.destination.iter().enumerate() {
-            grouped[*at as usize] = key_rows[key];
+            (grouped[*at as usize], grouped_hashes[*at as usize]) = (key_rows[key], hashes[key]);
         }
+        let hashes = grouped_hashes;
         let key_at = std::mem::take(&mut scratch.destination);
         if let [pane] = panes
             && plan.session.is_none()
@@ -436,9 +481,9 @@ impl Cells {
             scratch.destination.extend(scratch.local.iter().map(|key| key_at[*key as usize]));
             let count = key_rows.len();
             scratch.firsts = key_rows;
-            return Cells { count, key_rows: grouped, key_offsets, cell_keys: None, segments, segment_offsets };
+            return Cells { count, key_rows: grouped, hashes, key_offsets, cell_keys: None, segments, segment_offsets };
         }
-        // 3. Number the cells, in the order in which they first occur; `local` becomes the cell of each row.
+        // 2. Number the cells, in the order in which they first occur; `local` becomes the cell of each row.
         let mut cells: Vec<(u32, u32)> = Vec::new();
         let keys = key_rows.len();
         if let Some(session) = plan.session {
@@ -456,7 +501,7 @@ impl Cells {
                 *key = *cell;
             }
         } else {
-            let hash = |key: u32, slot: u32| crate::hash::hash_word(u64::from(key) << 32 | u64::from(slot));
+            let hash = |key: u32, slot: u32| hash_word(u64::from(key) << 32 | u64::from(slot));
             scratch.pairs.clear();
             for (key, slot) in scratch.local.iter_mut().zip(slots.iter()) {
                 let found = scratch.pairs.entry(
@@ -475,7 +520,7 @@ impl Cells {
                 };
             }
         }
-        // 4. Order the cells by (partition, pane) and send each row to its cell's place.
+        // 3. Order the cells by (partition, pane) and send each row to its cell's place.
         slots.clear();
         slots.extend(cells.iter().map(|(key, slot)| partitions[*key as usize] * panes.len() as u32 + slot));
         let (segments, segment_offsets, _) = sort_cells(scratch, slots, panes, bits);
@@ -491,6 +536,7 @@ impl Cells {
         Cells {
             count: cells.len(),
             key_rows: grouped,
+            hashes,
             key_offsets,
             cell_keys: Some(cell_keys),
             segments,
@@ -543,17 +589,4 @@ fn sort_cells<K>(
     segment_offsets.resize((1 << bits) + 1, segments.len() as u32);
     cell_offsets.resize((1 << bits) + 1, buckets.len() as u32);
     (segments, segment_offsets, cell_offsets)
-}
-
-/// How many distinct keys a block has, by linear counting over all of its hashes (error about 1 %).
-fn estimate_keys(hashes: &[u64], seen: &mut Vec<u64>) -> usize {
-    let bits = (hashes.len().next_power_of_two() * 2).max(64);
-    seen.clear();
-    seen.resize(bits / 64, 0);
-    for hash in hashes {
-        let bit = *hash as usize & (bits - 1);
-        seen[bit / 64] |= 1 << (bit % 64);
-    }
-    let empty = bits as f64 - f64::from(seen.iter().map(|w| w.count_ones()).sum::<u32>());
-    (-(bits as f64) * (empty.max(1.0) / bits as f64).ln()) as usize
 }

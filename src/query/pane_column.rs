@@ -1,6 +1,7 @@
 //! The panes of a block's rows, and their numbers.
 //!
-//! Neighbours mostly share a pane, often all rows of a block do: then nothing is written down for each row.
+//! Neighbours mostly share a pane, often all rows of a block do: then nothing is written down for each row. Where times are
+//! in order, what is written down is where each pane ends.
 
 use crate::core::PaneKey;
 use crate::core::window::{PaneIndex, WindowIndex, WindowSpec};
@@ -9,7 +10,10 @@ use crate::core::window::{PaneIndex, WindowIndex, WindowSpec};
 #[derive(Default)]
 pub(super) struct PaneColumn {
     rows: usize,
-    /// The pane of each row; of none, as long as all rows are in the pane `least`, which is the usual case of long panes.
+    /// Panes and the rows where they end, as long as all times are in order.
+    runs: Vec<(PaneIndex, usize)>,
+    /// The pane of each row, once they are not; of none, as long as all rows are in the pane `least`, which is the usual case
+    /// of long panes.
     panes: Vec<PaneIndex>,
     /// The first window that each row counts in, from the first row on of which some windows had closed.
     firsts: Vec<WindowIndex>,
@@ -24,8 +28,11 @@ pub(super) struct PaneColumn {
 impl PaneColumn {
     /// Forgets all rows, keeps the memory.
     pub(super) fn clear(&mut self) {
-        let (panes, firsts) = (std::mem::take(&mut self.panes), std::mem::take(&mut self.firsts));
-        *self = PaneColumn { panes, firsts, least: PaneIndex::MAX, greatest: PaneIndex::MIN, ..PaneColumn::default() };
+        let (runs, panes) = (std::mem::take(&mut self.runs), std::mem::take(&mut self.panes));
+        let firsts = std::mem::take(&mut self.firsts);
+        let (least, greatest) = (PaneIndex::MAX, PaneIndex::MIN);
+        *self = PaneColumn { runs, panes, firsts, least, greatest, ..PaneColumn::default() };
+        self.runs.clear();
         self.panes.clear();
         self.firsts.clear();
     }
@@ -39,6 +46,12 @@ impl PaneColumn {
     pub(super) fn observe(&mut self, times: &[i64]) {
         if !self.any_time {
             (self.min_time, self.max_time, self.any_time) = (times[0], times[0], true);
+        }
+        if let ([first, .., last], true) = (times, times.is_sorted()) {
+            self.min_time = self.min_time.min(*first);
+            self.disorder = self.disorder.max((self.max_time - first).max(0) as u64);
+            self.max_time = self.max_time.max(*last);
+            return;
         }
         let (mut min, mut max, mut back) = (self.min_time, self.max_time, 0);
         for ts in times {
@@ -73,7 +86,13 @@ impl PaneColumn {
             self.rows += times.len();
             return;
         }
+        if self.panes.is_empty() && self.firsts.is_empty() && self.disorder == 0 {
+            return self.extend_in_order(times, spec);
+        }
         self.panes.reserve(self.rows + times.len());
+        for (pane, end) in self.runs.drain(..) {
+            self.panes.resize(end, pane);
+        }
         // Rows so far, if none of them is listed, are all in one pane.
         self.panes.resize(self.rows, self.least);
         // Neighbours mostly share a pane: then no division is needed.
@@ -91,10 +110,43 @@ impl PaneColumn {
         self.rows = self.panes.len();
     }
 
+    /// The same where no time of the block steps back.
+    fn extend_in_order(&mut self, times: &[i64], spec: WindowSpec) {
+        if self.runs.is_empty() && self.rows > 0 {
+            // Rows so far, if none of them is listed, are all in one pane.
+            self.runs.push((self.least, self.rows));
+        }
+        let mut from = 0;
+        while from < times.len() {
+            let (pane, _, end) = spec.pane_of(times[from]);
+            // Look twice as far each time, then between: a look at a few rows of each pane.
+            let (mut known, mut step) = (from, 1);
+            while known + step < times.len() && times[known + step] < end {
+                known += step;
+                step *= 2;
+            }
+            let unknown = &times[known + 1..times.len().min(known + step)];
+            let to = known + 1 + unknown.partition_point(|ts| *ts < end);
+            (self.least, self.greatest) = (self.least.min(pane), self.greatest.max(pane));
+            self.rows += to - from;
+            match self.runs.last_mut() {
+                Some((last, until)) if *last == pane => *until = self.rows,
+                _ => self.runs.push((pane, self.rows)),
+            }
+            from = to;
+        }
+    }
+
     /// Panes as numbers from 0 in ascending order, appended to `slots`; returns the pane of each number.
     pub(super) fn number(&self, slots: &mut Vec<u32>) -> Vec<PaneKey> {
         if !self.firsts.is_empty() {
             return self.number_late(slots);
+        }
+        if !self.runs.is_empty() {
+            for (number, (_, end)) in self.runs.iter().enumerate() {
+                slots.resize(*end, number as u32);
+            }
+            return self.runs.iter().map(|(pane, _)| PaneKey::from(*pane)).collect();
         }
         if self.panes.is_empty() {
             slots.resize(self.rows, 0);

@@ -48,6 +48,10 @@ impl Partitioning {
             }
             // A block in which keys hardly repeat says only that there are many.
             let all = if keys * 8 > rows { usize::MAX / 2 } else { 4 * keys };
+            // A few keys are less work than to part every pane.
+            if keys <= 8 {
+                return 0;
+            }
             // Each partition has its share of every pane: with few keys, more of them are more to do, not less each.
             let some = if keys <= FEW_KEYS { 1 } else { 4 };
             let least = (some * self.threads).next_power_of_two().ilog2();

@@ -81,6 +81,9 @@ pub(super) fn write<K: KeyRows>(
 /// Cells that may be out before windows that have closed are handed out. Tiny under test, so that there are many steps.
 const STEP_CELLS: usize = if cfg!(test) { 8 } else { 64 << 10 };
 
+/// A pane is as much as so many cells.
+const PANE: usize = if cfg!(test) { 1 } else { 16 };
+
 /// A task that was run once more, and its blocks.
 pub(super) type Redone = (Arc<dyn Task>, Vec<Vec<Piece>>);
 
@@ -214,7 +217,7 @@ impl<K: KeyRows> Reducer<'_, K> {
         }
         let Some(spec) = self.plan.window else { return self.plan.session.is_some() };
         let upto = spec.first_open(watermark) - 1;
-        self.partitions.iter().any(|partition| partition.panes.closed_cells(spec.panes_of(upto).1, upto) > 0)
+        self.partitions.iter().any(|partition| partition.panes.has_closed(spec.panes_of(upto).1, upto))
     }
 
     /// Whether the cells of windows that have closed are many, also against the others, which stay and are moved.
@@ -229,12 +232,13 @@ impl<K: KeyRows> Reducer<'_, K> {
             return false;
         }
         let upto = spec.first_open(watermark) - 1;
-        let (mut closed, mut all) = (0, 0);
+        let (mut step, mut closed, mut all) = (0, 0, 0);
         for partition in self.partitions.iter() {
-            closed += partition.panes.closed_cells(spec.panes_of(upto).1, upto);
+            let (panes, cells) = partition.panes.closed(spec.panes_of(upto).1, upto);
+            (step, closed) = (step + cells + PANE * panes, closed + cells);
             all += partition.panes.cells();
         }
-        closed >= STEP_CELLS && 2 * closed >= all
+        step >= STEP_CELLS && 2 * closed >= all
     }
 }
 

@@ -18,10 +18,10 @@ use std::sync::Arc;
 #[derive(Debug, Clone)]
 pub(super) struct Record {
     pub(super) ts: i64,
-    key: Option<i64>,
-    name: Option<String>,
-    int: Option<i64>,
-    float: Option<f64>,
+    pub(super) key: Option<i64>,
+    pub(super) name: Option<String>,
+    pub(super) int: Option<i64>,
+    pub(super) float: Option<f64>,
 }
 
 pub(super) fn schema() -> SchemaRef {

@@ -5,13 +5,16 @@
 
 use super::{Column, Sliding, column_basics, same, same_mut};
 use crate::Result;
-use crate::core::counts::Sums;
+use crate::core::counts::{Sums, magnitude_bound};
 use crate::core::suffix;
 use crate::core::words::{Bytes, put};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type};
 use arrow_array::{Array, ArrayRef};
 use std::ops::Range;
+
+/// So many rows for each cell mean that there are few, as in queries without keys.
+const FEW_CELLS: usize = if cfg!(test) { 4 } else { 64 };
 
 /// `sum` of an `Int64` column.
 #[derive(Debug, Default)]
@@ -42,13 +45,17 @@ impl Column for IntSum {
         // Values under a null are arbitrary: they neither count for the bound nor are they added.
         match column.nulls().filter(|n| n.null_count() > 0) {
             None => {
-                let greatest = values.iter().map(|v| v.unsigned_abs()).max().unwrap_or(0);
-                self.0.add(at, greatest as u128, |i| values[i]);
+                let greatest = magnitude_bound(values.iter().copied());
+                if self.0.len() * FEW_CELLS <= at.len() {
+                    self.0.add_runs(at, greatest, values);
+                } else {
+                    self.0.add(at, greatest, |i| values[i]);
+                }
             }
             Some(nulls) => {
                 let value = |i: usize| if nulls.is_valid(i) { values[i] } else { 0 };
-                let greatest = (0..values.len()).map(|i| value(i).unsigned_abs()).max().unwrap_or(0);
-                self.0.add(at, greatest as u128, value);
+                let greatest = magnitude_bound((0..values.len()).map(value));
+                self.0.add(at, greatest, value);
             }
         }
         Ok(())
@@ -91,9 +98,6 @@ impl Column for IntSum {
         Some(())
     }
 }
-
-/// So many rows for each cell mean that there are few, as in queries without keys.
-const FEW_CELLS: usize = if cfg!(test) { 4 } else { 64 };
 
 /// `sum` of a `Float64` column.
 #[derive(Debug, Default)]

@@ -164,3 +164,21 @@ proptest! {
         }
     }
 }
+
+/// A record that is too far ahead brings its whole block to be judged record by record, also if it is the first and alone in
+/// its piece: else the bits of a variance would depend on how batches are cut.
+#[test]
+fn a_block_is_judged_whole_however_it_is_cut() {
+    let of = |ts, float| Record { ts, key: Some(1), name: None, int: None, float: Some(float) };
+    // Blocks of 16 rows, of which the second folds several records into a session that is there.
+    let mut records: Vec<Record> = (0..32).map(|i| of(i * 3 % 11, (i * 7919 % 1009) as f64 / 7.0)).collect();
+    records[16] = of(1_000_000, 0.0);
+    let lateness = Some((1000, Some(500)));
+    let setup =
+        Setup { engine: Engine::Incremental, naive: false, threads: 1, bits: 0, cut: 16, lateness, memory: None };
+    let sessions = |query: Query| query.session(Session::gap(50).unwrap());
+    let (whole, ledger) = run_with(&records, (true, false), setup, sessions).unwrap();
+    let (cut, again) = run_with(&records, (true, false), Setup { cut: 1, ..setup }, sessions).unwrap();
+    assert_eq!((ledger.ahead, again.ahead), (1, 1));
+    same_cells(&whole, &cut);
+}
