@@ -2,7 +2,7 @@
 //! packing of what was rotated, new files, files that vanish.
 //!
 //! The truth is what a look at the folder and at each open file tells, again and again; nothing relies on being told of
-//! changes. A *content* is one text, read once, whatever the names and files are that hold it. What a look finds under
+//! changes ([`hint`](super::hint) may say that a look is worth while). A *content* is one text, read once, whatever the names and files are that hold it. What a look finds under
 //! the names is a content that is being read (by device and inode), a copy of one that is or was (by its first bytes), or a new one.
 //!
 //! Cost of a look: a listing of the folders of patterns, one `stat` for each file.
@@ -68,6 +68,11 @@ enum Found {
     New,
 }
 
+/// The folder that `path` is in.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."))
+}
+
 impl Files {
     /// What `patterns` match, and will match; it goes on behind `positions`.
     pub(super) fn new(patterns: Vec<PathBuf>, positions: Vec<Position>) -> Result<Files> {
@@ -113,6 +118,15 @@ impl Files {
     /// Whether there is anything that files may come under.
     pub(super) fn are_followed(&self) -> bool {
         !self.patterns.is_empty()
+    }
+
+    /// The folders in which something may happen.
+    pub(super) fn folders(&self) -> impl Iterator<Item = &Path> {
+        self.patterns
+            .iter()
+            .map(PathBuf::as_path)
+            .chain(self.contents.iter().map(|content| &*content.path))
+            .map(folder_of)
     }
 
     /// What stands under the names now, in the order of the patterns, each pattern's by name.

@@ -94,6 +94,15 @@ pub(super) fn decode(entry: &[u8]) -> Result<Entry> {
     })
 }
 
+/// Bytes of records in an entry.
+#[cfg(test)]
+pub(crate) fn text_bytes(entry: &[u8]) -> Result<usize> {
+    Ok(match decode(entry)? {
+        Entry::Block { text, .. } => text.len(),
+        Entry::Sample(_) | Entry::Said { .. } => 0,
+    })
+}
+
 /// The lines at the beginning of a text that say what its fields are: those that begin with `#` or are blank, and one record
 /// more. Quotes keep newlines inside it.
 pub(super) fn header(text: &[u8], dialect: Option<Dialect>) -> &[u8] {
