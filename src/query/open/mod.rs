@@ -208,8 +208,8 @@ fn open_live(patterns: Vec<PathBuf>, request: &Request<'_>, options: &Options, r
     });
     let block = block.as_ref();
     let (format, dialect) = match options.format {
-        // Any field will do for what has no record.
-        Format::Auto if is_void && layouts.pattern.is_none() => (Format::Json, layouts.dialect(Format::Json)),
+        // Without a header any field will do for what has no record.
+        _ if is_void && layouts.pattern.is_none() => (Format::Csv, layouts.dialect(Format::Csv)),
         Format::Auto => detect(path, block, layouts, &mut notes)?,
         format => (format, layouts.dialect(format)),
     };
