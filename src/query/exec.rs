@@ -160,7 +160,9 @@ impl<K: KeyRows> Fold<K> {
         // Blocks wait for their judgement as they were decoded, which takes more memory than what they are mapped to.
         let round = if context.lateness.is_some() { round.min(2 * context.threads) } else { round };
         // Checkpoints are made between rounds.
-        let most = if cfg!(test) { 1 } else { 4 * context.threads };
+        // With a bound what comes between two parts of a checkpoint waits.
+        let most = if context.lateness.is_some() { 1 } else { 4 };
+        let most = if cfg!(test) { 1 } else { most * context.threads };
         let round = if saver.is_some() { round.min(most) } else { round };
         // With a lateness bound memory holds what is open, and the reference is not for much.
         let spills = context.lateness.is_none() && !plan.naive && context.budget.limit() < usize::MAX;

@@ -15,8 +15,8 @@ use crate::Result;
 use crate::memory::{Budget, Lease};
 
 /// Bytes that may wait, and the part of the memory limit that they may be. Few under test, so that it is full at times.
-const ROOM: usize = if cfg!(test) { 8 << 10 } else { 256 << 20 };
-const SHARE: usize = 16;
+const ROOM: usize = if cfg!(test) { 8 << 10 } else { 512 << 20 };
+const SHARE: usize = 8;
 
 /// See the module.
 pub(crate) struct Held<K> {

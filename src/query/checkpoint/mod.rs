@@ -23,8 +23,9 @@
 //! inputs, found again by their names, go on. A run that is stopped is saved at once and whole.
 //!
 //! What comes by standard input or a connection cannot be read again: it is in a log before it is counted, and what the last
-//! checkpoint does not count is had from there, as it came then. What a process has received and not logged when it ends (up
-//! to 4 MiB of standard input, 16 MiB of all connections) is lost with it: neither tells its sender how much that is.
+//! checkpoint does not count is had from there, as it came then. What a process has received and not logged when it is killed (up
+//! to 4 MiB of standard input, 16 MiB of all connections) is lost with it: neither tells its sender how much that is. A run that
+//! is stopped logs and counts it first.
 //!
 //! Which test shows which of the collected scenarios of recovery, and why some do not apply: [`crate::checkpoint`].
 //!
@@ -33,7 +34,8 @@
 //!
 //! # Known limitation
 //! A partition is saved in one go: with very many cells, more than some 2 million in one partition, that holds a round up
-//! for longer than 50 ms.
+//! for longer than 50 ms. One run does not both follow files and take standard input or connections: the order in which files
+//! and what is logged came is not written down.
 
 mod identity;
 #[cfg(test)]

@@ -29,7 +29,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long a round may be held up.
-const HOLD_UP: Duration = Duration::from_millis(30);
+const HOLD_UP: Duration = Duration::from_millis(40);
 /// Checkpoints take at most one part in so many of the time.
 const SHARE: u32 = 20;
 /// Bytes that wait to be written, at most, and at most this part of the memory limit.

@@ -27,6 +27,8 @@ pub(crate) use pace::Paced;
 pub use position::{Fingerprint, Position};
 pub(crate) use reader::LiveReader;
 pub(crate) use received::Journal;
+#[doc(hidden)]
+pub use received::rewritten;
 #[cfg(test)]
 pub(crate) use received::text_bytes;
 #[cfg(test)]
