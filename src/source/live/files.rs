@@ -45,6 +45,8 @@ pub(super) struct Files {
     resumed: bool,
     grace: Duration,
     next_look: Instant,
+    /// The last look was put off.
+    skipped: bool,
     /// The number of the next text.
     next_text: u64,
 }
@@ -105,6 +107,7 @@ impl Files {
             resumed: next_text > 0,
             grace: GRACE,
             next_look: Instant::now(),
+            skipped: false,
             next_text,
         })
     }
@@ -118,6 +121,11 @@ impl Files {
     /// Whether there is anything that files may come under.
     pub(super) fn are_followed(&self) -> bool {
         !self.patterns.is_empty()
+    }
+
+    /// How long it is until a look that was put off, if one was.
+    pub(super) fn put_off(&self) -> Option<Duration> {
+        self.skipped.then(|| self.next_look.saturating_duration_since(Instant::now()))
     }
 
     /// The folders in which something may happen.
@@ -155,7 +163,8 @@ impl Files {
     /// Looks what has become of the files. `number` gives the input of a new name its number.
     pub(super) fn look(&mut self, mut number: impl FnMut(&Path) -> usize) -> Result<()> {
         let begun = Instant::now();
-        if begun < self.next_look {
+        self.skipped = begun < self.next_look;
+        if self.skipped {
             return Ok(());
         }
         let listed = self.list();

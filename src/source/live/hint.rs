@@ -86,6 +86,12 @@ fn is_read(kind: notify::EventKind) -> bool {
 impl Hint {
     /// Nothing is watched.
     pub(super) fn watch<'a>(&mut self, _folders: impl Iterator<Item = &'a Path>) {}
+
+    /// As it always is.
+    #[cfg(test)]
+    pub(super) fn impossible() -> Hint {
+        Hint::default()
+    }
 }
 
 impl Hint {

@@ -530,6 +530,7 @@ impl Reader for LiveReader {
             return Ok(true);
         }
         let tick = if std::mem::take(&mut self.burst) >= MUCH { SHORT_TICK } else { self.tick };
+        let tick = self.files.put_off().map_or(tick, |left| tick.min(left));
         // Changes that follow each other closely are looked at together.
         std::thread::sleep(tick.min(SHORT_TICK));
         self.hint.wait(tick.saturating_sub(SHORT_TICK));

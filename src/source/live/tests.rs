@@ -37,6 +37,8 @@ impl Follower {
         let positions = live.positions.iter().map(|p| (p.text, p.clone())).collect();
         let bare = Live { positions: Vec::new(), ..live.clone() };
         let mut reader = LiveReader::new(Vec::new(), bare, options).unwrap();
+        // As it is outside of tests: every look is one that the test makes.
+        reader.tick = Duration::from_millis(100);
         reader.files = Files::new(patterns.to_vec(), live.positions).unwrap().grace(grace);
         let fields = vec![Field { name: "n".into(), ty: FieldType::Int64 }];
         let decoder = JsonDecoder::new(&Wanted { fields, ..Wanted::default() }).unwrap();

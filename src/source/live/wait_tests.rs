@@ -39,8 +39,7 @@ fn a_change_is_noticed_before_the_next_look_and_without_a_hint_by_it() {
     }
     follower.reader.tick = Duration::from_millis(20);
     append(&path("a.log"), &lines(4..5));
-    let begun = Instant::now();
-    assert!(follower.reader.wait().unwrap() && begun.elapsed() >= Duration::from_millis(20));
+    assert!(follower.reader.wait().unwrap());
     follower.have(5);
 }
 
