@@ -49,9 +49,21 @@
 //! | G5 | no growth with the number of batches: a checkpoint names no other one | `two_slots_flip`, `recovery::g4_g5_*` |
 //! | H | open windows, sliding and tumbling, and sessions, saved on the way | `query::checkpoint::tests::windows_that_close_on_the_way_go_on`, `sessions_that_close_on_the_way_go_on` |
 //!
-//! Damage: `query::checkpoint::tests::damage_is_told`, fuzz targets `manifest`, `log` and `checkpoint`. Every write and every sync that
-//! fails or is the last one: `query::checkpoint::tests`, in turn over windows, sessions, parts of blocks, several inputs, a
-//! bound of lateness, spilled state.
+//! Damage: `query::checkpoint::tests::damage_is_told`, fuzz targets `manifest`, `log`, `received` and `checkpoint`.
+//!
+//! Every write and every sync that fails or is the last one, in turn (`query::checkpoint::tests` and `live_tests`), each with
+//! counts, sums by subtraction, suffix folds, bags, sketches and an aggregate of the program's own:
+//!
+//! | source | windows | no window | sessions | with a bound of lateness |
+//! |---|---|---|---|---|
+//! | record batches | `windows_go_on`, `spilled_state_goes_on` | `one_group_by_goes_on` | `sessions_go_on` | `windows_that_close_on_the_way_go_on` (also tumbling), `sessions_that_close_on_the_way_go_on`, `what_comes_while_a_state_is_saved_waits` |
+//! | Parquet | `parts_of_blocks_go_on`, `several_inputs_go_on` | | | `several_inputs_go_on` |
+//! | text, plain and packed | `text_goes_on` | | | `text_goes_on` |
+//! | followed files | | | | `followed_files_go_on` (also sessions) |
+//! | standard input | | | | `standard_input_goes_on` (also sessions) |
+//! | connections | | | | `connections_go_on` (also tumbling) |
+//!
+//! What is empty is the same code above another source. `a_run_that_dies_often_ends_all_the_same` mixes all of it and dies at random.
 //!
 //! Everything goes through a [`Disk`](crate::store::disk::Disk), so that tests can stop it after every write and sync.
 

@@ -6,13 +6,14 @@
 
 use super::checkpoint::{Counted, Now, Saved, Saver};
 use super::flow::Flow;
+use super::held::Held;
 use super::judge::Judge;
 use super::keys::{ByteRows, KeyRows, WordRows};
-use super::map::{Mapped, Marks, Piece, Scratch, map_block};
+use super::map::{Marks, Piece};
 use super::partitioning::Partitioning;
 use super::plan::Plan;
 use super::reduce::Partition;
-use super::rounds::{Joint, Origin, Reducer, Slot, Turn, Unit, write};
+use super::rounds::{Joint, Mapper, Origin, Reducer, Slot, Turn, Unit, write};
 use super::session::Emission;
 use super::spill::{Spill, Waves, sequence};
 use super::tally::Tally;
@@ -29,8 +30,11 @@ use arrow_array::RecordBatch;
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long a run without input waits while its state is saved: for what is written meanwhile.
+const SAVING_NAP: Duration = Duration::from_millis(1);
 
 /// What happens to bad records.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -130,6 +134,7 @@ struct Fold<K: KeyRows> {
     joints: Vec<Joint>,
     judge: Option<Judge>,
     partitions: Vec<Partition<K>>,
+    held: Held<K>,
     tally: Tally,
     spill: Option<Spill>,
     emitter: Option<Emission>,
@@ -155,7 +160,9 @@ impl<K: KeyRows> Fold<K> {
         // Blocks wait for their judgement as they were decoded, which takes more memory than what they are mapped to.
         let round = if context.lateness.is_some() { round.min(2 * context.threads) } else { round };
         // Checkpoints are made between rounds.
-        let most = if cfg!(test) { 1 } else { 4 * context.threads };
+        // With a bound what comes between two parts of a checkpoint waits.
+        let most = if context.lateness.is_some() { 1 } else { 4 };
+        let most = if cfg!(test) { 1 } else { most * context.threads };
         let round = if saver.is_some() { round.min(most) } else { round };
         // With a lateness bound memory holds what is open, and the reference is not for much.
         let spills = context.lateness.is_none() && !plan.naive && context.budget.limit() < usize::MAX;
@@ -241,11 +248,8 @@ impl<K: KeyRows> Fold<K> {
         }
         Ok(Fold {
             pipeline: Pipeline::new(round),
-            mapper: Mapper {
-                plan: plan.clone(),
-                partitioning: Partitioning::new(bits, context.threads, short, fine),
-                scratches: Mutex::default(),
-            },
+            mapper: Mapper::new(plan.clone(), Partitioning::new(bits, context.threads, short, fine)),
+            held: Held::new(&context.budget),
             joints: std::iter::repeat_with(Joint::default).take(inputs).collect(),
             judge,
             partitions,
@@ -267,6 +271,11 @@ impl<K: KeyRows> Fold<K> {
         })
     }
 
+    /// Whether some partitions are saved and others are not, and all must be as they were at one moment.
+    fn is_halfway(&self) -> bool {
+        self.saver.as_ref().is_some_and(|saver| saver.reached() < usize::MAX)
+    }
+
     /// Whether windows are handed out as the watermark passes.
     fn streams(&self) -> bool {
         self.judge.is_some() && !self.plan.naive && self.context.engine == Engine::Incremental
@@ -276,7 +285,12 @@ impl<K: KeyRows> Fold<K> {
     fn read(&mut self) -> Result<()> {
         self.saver.as_mut().map_or(Ok(()), Saver::declare)?;
         if self.flow.dry {
-            if self.reader.wait()? {
+            // What is being saved does not wait for input, but others may use the processor.
+            let waits = self.is_halfway();
+            if waits {
+                std::thread::sleep(SAVING_NAP);
+            }
+            if waits || self.reader.wait()? {
                 self.flow.dry = false;
                 self.pipeline.reopen();
             } else if !self.flow.over {
@@ -286,7 +300,7 @@ impl<K: KeyRows> Fold<K> {
         }
         let streams = self.streams();
         let Fold { plan, context, reader, pipeline, mapper, joints, judge, partitions, tally, spill, .. } = self;
-        let Fold { tasks, saver, done, before, emitter, flow, stopped, .. } = self;
+        let Fold { tasks, saver, done, before, emitter, flow, stopped, held, .. } = self;
         let (seen, before) = (reader.seen(), *before);
         // A run that is saved ends between two rounds.
         let ends = saver.is_some();
@@ -295,7 +309,9 @@ impl<K: KeyRows> Fold<K> {
         let bound = context.lateness.map(|lateness| lateness.bound);
         let live = context.live.is_some();
         let mapper = &*mapper;
-        let mut reducer = Reducer { plan, budget: &budget, spill, mapper, judge, partitions, tally, again: None };
+        let upto = saver.as_ref().map_or(usize::MAX, Saver::reached);
+        let mut reducer =
+            Reducer { plan, budget: &budget, spill, mapper, judge, partitions, upto, held, tally, again: None };
         let ended = pipeline.run(
             |most| {
                 if ends && progress.is_stopped() {
@@ -388,24 +404,35 @@ impl<K: KeyRows> Fold<K> {
                     let of = (mapper.partitioning.known(), &*seen);
                     let body =
                         || Saved::of(of, reducer.tally, reducer.judge, joints, emitter.as_ref(), flow, (told, done));
-                    // What was judged, handed out and written must be of one moment.
-                    let at_once = reducer.judge.is_some();
-                    saver.step(Now { partitions: reducer.partitions, spill, limit, done, at_once }, body)?;
+                    let (partitions, held, of_one_moment) =
+                        (&mut *reducer.partitions, &*reducer.held, reducer.judge.is_some());
+                    let at_once = held.is_full();
+                    saver.step(Now { plan, partitions, held, spill, limit, done, of_one_moment, at_once }, body)?;
+                    reducer.go_on(saver.reached(), &mut context.late_sink)?;
                 }
-                let closes = reducer.is_step() || live && flow.is_due() && reducer.has_closed();
+                // What is being saved must not close.
+                let closes =
+                    reducer.upto == usize::MAX && (reducer.is_step() || live && flow.is_due() && reducer.has_closed());
                 Ok(if streams && closes { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
             },
         )?;
         let is_over = ended && flow.over && context.live.as_ref().is_some_and(Live::is_stopped);
         let stopped = ended && *stopped;
         let dry = ended && live && !flow.over;
+        if let Some(saver) = saver.as_mut().filter(|_| ended && (stopped || !dry)) {
+            saver.join(spill)?;
+            reducer.catch_up(&mut context.late_sink)?;
+        }
         if let Some(saver) = saver.as_mut().filter(|_| stopped || is_over || dry) {
             let (limit, done, told) = (budget.limit(), *done, (*tasks).max(before.0));
             let of = (mapper.partitioning.known(), &*seen);
             let body = || Saved::of(of, reducer.tally, reducer.judge, joints, emitter.as_ref(), flow, (told, done));
-            let now = Now { partitions: reducer.partitions, spill, limit, done, at_once: true };
+            let (partitions, held, of_one_moment) = (&mut *reducer.partitions, &*reducer.held, reducer.judge.is_some());
+            let at_once = stopped || !dry || held.is_full();
+            let now = Now { plan, partitions, held, spill, limit, done, of_one_moment, at_once };
             if dry && !stopped {
                 saver.rest(now, body)?;
+                reducer.go_on(saver.reached(), &mut context.late_sink)?;
             } else {
                 saver.stop(now, body())?;
                 (self.saved, self.finished) = (true, true);
@@ -431,9 +458,6 @@ impl<K: KeyRows> Fold<K> {
             let lease = self.context.budget.lease("the keys and panes of a partition");
             self.partitions.push(Partition::new(&self.plan, lease));
         }
-        if let Some(saver) = &mut self.saver {
-            saver.join(self.spill.as_ref())?;
-        }
         self.reader.finish()?;
         self.tally.check_share(&self.context)?;
         self.finished = true;
@@ -446,7 +470,8 @@ impl<K: KeyRows> Fold<K> {
         if stopped && self.context.live.as_ref().is_some_and(|live| live.keep_open) {
             return Ok(());
         }
-        if self.flow.dry && !self.finished && !(self.flow.has_closed && self.flow.is_due()) {
+        let is_early = self.flow.dry && !(self.flow.has_closed && self.flow.is_due());
+        if !self.finished && (is_early || self.is_halfway()) {
             return Ok(());
         }
         if self.streams() {
@@ -559,27 +584,5 @@ impl<K: KeyRows> Run for Fold<K> {
             Some(waves) => waves.windows(),
             None => self.emitter.as_ref().map_or((0, 0), Emission::windows),
         }
-    }
-}
-
-/// Maps blocks, with scratch memory that is used again.
-pub(super) struct Mapper<K> {
-    plan: Arc<Plan>,
-    partitioning: Partitioning,
-    scratches: Mutex<Vec<Scratch<K>>>,
-}
-
-impl<K: KeyRows> Mapper<K> {
-    fn plan(&self) -> &Plan {
-        &self.plan
-    }
-
-    pub(super) fn map(&self, pieces: Vec<Piece>, marks: Marks) -> Result<Mapped<K>> {
-        let mut scratch = self.scratches.lock().ok().and_then(|mut s| s.pop()).unwrap_or_default();
-        let mapped = map_block(&self.plan, &self.partitioning, pieces, marks, &mut scratch);
-        if let Ok(mut scratches) = self.scratches.lock() {
-            scratches.push(scratch);
-        }
-        mapped
     }
 }

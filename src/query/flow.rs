@@ -29,8 +29,8 @@ pub(super) struct Flow {
 }
 
 /// How long windows that have closed may wait while input goes on, and how much longer than looking at them takes.
-const CLOSE_EVERY: Duration = Duration::from_millis(100);
-const CLOSE_SHARE: u32 = 4;
+const CLOSE_EVERY: Duration = Duration::from_millis(if cfg!(test) { 0 } else { 100 });
+const CLOSE_SHARE: u32 = if cfg!(test) { 0 } else { 4 };
 /// Texts that were read to their end whose positions are kept.
 const POSITIONS: usize = 4096;
 

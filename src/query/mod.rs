@@ -32,6 +32,7 @@ pub mod expr;
 mod finish;
 mod flow;
 mod having;
+mod held;
 mod judge;
 mod keys;
 pub(crate) mod map;

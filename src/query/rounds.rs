@@ -1,10 +1,12 @@
 //! What a round of tasks came to, and what becomes of it: parts of blocks are put together, blocks are judged, and every
 //! partition takes its part of them, or has it written where memory has run out.
 
-use super::exec::{LateSink, Mapper};
+use super::exec::LateSink;
+use super::held::Held;
 use super::judge::Judge;
 use super::keys::KeyRows;
-use super::map::{Mapped, Marks, Piece};
+use super::map::{Mapped, Marks, Piece, Scratch, map_block};
+use super::partitioning::Partitioning;
 use super::plan::Plan;
 use super::reduce::Partition;
 use super::spill::{Spill, task_of};
@@ -14,7 +16,7 @@ use crate::source::live::{Arrival, Event};
 use crate::source::{Cut, Report, Task};
 use crate::{Error, Result};
 use rayon::prelude::*;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// What one task came to: its own blocks, and parts of blocks that it shares with its neighbours.
 pub(super) struct Unit<K> {
@@ -78,6 +80,32 @@ pub(super) fn write<K: KeyRows>(
     Ok(block)
 }
 
+/// Maps blocks, with scratch memory that is used again.
+pub(super) struct Mapper<K> {
+    plan: Arc<Plan>,
+    pub(super) partitioning: Partitioning,
+    scratches: Mutex<Vec<Scratch<K>>>,
+}
+
+impl<K: KeyRows> Mapper<K> {
+    pub(super) fn new(plan: Arc<Plan>, partitioning: Partitioning) -> Self {
+        Mapper { plan, partitioning, scratches: Mutex::default() }
+    }
+
+    pub(super) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    pub(super) fn map(&self, pieces: Vec<Piece>, marks: Marks) -> Result<Mapped<K>> {
+        let mut scratch = self.scratches.lock().ok().and_then(|mut s| s.pop()).unwrap_or_default();
+        let mapped = map_block(&self.plan, &self.partitioning, pieces, marks, &mut scratch);
+        if let Ok(mut scratches) = self.scratches.lock() {
+            scratches.push(scratch);
+        }
+        mapped
+    }
+}
+
 /// Cells that may be out before windows that have closed are handed out. Tiny under test, so that there are many steps.
 const STEP_CELLS: usize = if cfg!(test) { 8 } else { 64 << 10 };
 
@@ -96,6 +124,9 @@ pub(super) struct Reducer<'a, K: KeyRows> {
     pub(super) mapper: &'a Mapper<K>,
     pub(super) judge: &'a mut Option<Judge>,
     pub(super) partitions: &'a mut Vec<Partition<K>>,
+    /// Partitions from this one on take nothing before they are saved; what came meanwhile is held for them.
+    pub(super) upto: usize,
+    pub(super) held: &'a mut Held<K>,
     pub(super) tally: &'a mut Tally,
     /// The last task that was run once more; blocks that were asked for are gone.
     pub(super) again: Option<Redone>,
@@ -136,22 +167,50 @@ impl<K: KeyRows> Reducer<'_, K> {
                 partitions.push(Partition::new(self.plan, self.budget.lease("the keys and panes of a partition")));
             }
         }
-        let plan = self.plan;
-        partitions.par_iter_mut().enumerate().try_for_each(|(p, partition)| {
-            let taken = partition.taken;
-            let new = blocks.iter().enumerate().filter(|(_, block)| block.sequence > taken);
-            new.into_iter().try_for_each(|(number, block)| partition.take(plan, p, number, block))
-        })?;
+        let (plan, upto) = (self.plan, self.upto.min(partitions.len()));
+        let first = self.held.push(blocks);
+        let held = &*self.held;
+        let now = partitions[..upto].par_iter_mut().enumerate();
+        now.try_for_each(|(p, partition)| held.take(plan, p, partition, first))?;
         if let Some(spill) = self.spill {
             // Partitions that were evicted after these blocks had been mapped.
+            let blocks = held.since(first);
             blocks
                 .par_iter()
                 .try_for_each(|block| spill.write(plan, block, resident, block.resident, block.sequence))?;
             blocks.iter().for_each(|block| spill.folded(block.sequence));
-            spill.relieve(self.plan, partitions, self.tally.statistics.ledger.used)?;
+            spill.relieve(plan, partitions, self.tally.statistics.ledger.used)?;
         }
         partitions.iter_mut().try_for_each(Partition::lease)?;
-        let late: Vec<(usize, usize)> = partitions.iter_mut().flat_map(Partition::take_late).collect();
+        if upto < partitions.len() {
+            self.held.keep();
+            return Ok(());
+        }
+        self.settle(late_sink)
+    }
+
+    /// Partitions below `upto` are saved and have taken what was held for them.
+    pub(super) fn go_on(&mut self, upto: usize, late_sink: &mut Option<LateSink>) -> Result<()> {
+        let before = std::mem::replace(&mut self.upto, upto);
+        if before < upto && upto == usize::MAX {
+            self.partitions.iter_mut().try_for_each(Partition::lease)?;
+            self.settle(late_sink)?;
+        }
+        Ok(())
+    }
+
+    /// The partitions that are not saved yet will not be.
+    pub(super) fn catch_up(&mut self, late_sink: &mut Option<LateSink>) -> Result<()> {
+        let (plan, held, upto) = (self.plan, &*self.held, self.upto.min(self.partitions.len()));
+        let late = self.partitions.par_iter_mut().enumerate().skip(upto);
+        late.try_for_each(|(p, partition)| held.take(plan, p, partition, 0))?;
+        self.go_on(usize::MAX, late_sink)
+    }
+
+    /// All partitions have taken all blocks: it is known what was late.
+    fn settle(&mut self, late_sink: &mut Option<LateSink>) -> Result<()> {
+        let blocks = self.held.clear();
+        let late: Vec<(usize, usize)> = self.partitions.iter_mut().flat_map(Partition::take_late).collect();
         self.tally.late(late.len() as u64);
         if let Some(sink) = late_sink {
             let of_sessions =

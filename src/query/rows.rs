@@ -90,9 +90,12 @@ impl Rows {
             fields: None,
             carry: super::Carry::Nothing,
         };
-        let Opened { mut plan, reader, inputs, sample, mut notes } =
+        let Opened { mut plan, reader, inputs, sample, is_void, mut notes } =
             open(input, &request, &options, bad_sink.is_some(), &progress)?;
-        saver.iter_mut().for_each(|saver| saver.sample().clone_from(&sample));
+        if let Some(saver) = &mut saver {
+            saver.sample().clone_from(&sample);
+            saver.void(is_void);
+        }
         notes.extend(saver.iter().flat_map(Saver::notes));
         let sealed = saver.as_ref().is_some_and(Saver::is_sealed);
         let in_turn = saver.is_some() && lateness.is_some();

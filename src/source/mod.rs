@@ -18,6 +18,8 @@ pub(crate) mod times;
 
 pub use files::expand;
 pub(crate) use files::{InputFile, Magic};
+#[doc(hidden)]
+pub use live::rewritten;
 pub use live::{Fingerprint, Live, Position};
 
 use crate::query::map::Piece;

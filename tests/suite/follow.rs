@@ -296,16 +296,42 @@ fn a_time_far_ahead_of_the_wall_clock_is_set_aside() {
     assert_eq!((ran.stat("ahead"), ran.stat("used")), (1, 3));
 }
 
+/// An end as any other, of no records: there is nothing to write but the names of the columns, and nothing to save.
 #[test]
-fn an_end_before_the_first_record_is_told() {
-    let (dir, _) = file("other", b"");
-    let missing = dir.path().join("none.log");
-    let run =
-        Running::new(&[&["--follow", missing.to_str().unwrap(), "--listen", "127.0.0.1:0"], &BY_KEY[..]].concat());
-    run.address();
-    run.signal("-INT");
-    let error = run.end().fails(1);
-    assert!(error.contains("stopped before the first record came"), "{error}");
+fn a_stop_before_the_first_record_is_an_end() {
+    let header = "window_start,window_end,k,count\n";
+    for (format, signal) in [("auto", "-INT"), ("csv", "-TERM"), ("json", "-TERM")] {
+        let (dir, _) = file("other", b"");
+        let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+        let (missing, out, saved) = (path("none.log"), path("out.csv"), path("saved"));
+        let stopped = |args: &[&str]| {
+            let run = Running::new(&[args, &["--listen", "127.0.0.1:0", "--format", format], &BY_KEY[..]].concat());
+            run.address();
+            run.signal(signal);
+            run.end().good()
+        };
+        for input in [&missing, "-"] {
+            let ran = stopped(&["--follow", input]);
+            assert!(ran.err.contains("stopped before the first record came") && ran.out == header, "{ran:?}");
+        }
+        let saves = ["-o", &out, "--checkpoint", &saved];
+        let ran = stopped(&[&["--follow", "-"], &saves[..]].concat());
+        assert!(ran.err.contains(&format!("stopped: the state is saved in {saved}")), "{}", ran.err);
+        // The same command begins as if nothing had been.
+        let run = Running::new(
+            &[&["--follow", "-", "--listen", "127.0.0.1:0", "--format", format], &saves[..], &BY_KEY[..]].concat(),
+        );
+        let mut sender = TcpStream::connect(run.address()).unwrap();
+        let (first, rest) = if format == "json" {
+            (minute(0, "a", 20), minute(2, "a", 1))
+        } else {
+            ("ts,k\n".to_owned() + &"2024-05-17T10:00:00Z,a\n".repeat(20), "2024-05-17T10:02:00Z,a\n".to_owned())
+        };
+        sender.write_all((first + &rest).as_bytes()).unwrap();
+        wait_for_text(&out, &row(0, "a", 20));
+        run.signal(signal);
+        assert!(run.end().good().err.contains("the state is saved in "));
+    }
 }
 
 #[test]

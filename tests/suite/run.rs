@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::{Child, Command, Output, Stdio};
 
 /// What a run of the binary came to.
+#[derive(Debug)]
 pub struct Ran {
     pub code: i32,
     pub out: String,

@@ -77,6 +77,8 @@ pub(super) fn is_received(live: &Live, input: &Input) -> Result<bool> {
     };
     let stdin = patterns.iter().filter(|path| *path == Path::new("-")).count();
     let received = live.listen.is_some() || stdin > 0;
+    #[cfg(test)]
+    let received = received || live.script.connects();
     if received && stdin < patterns.len() {
         let what = "with --checkpoint a run follows files, or it takes standard input and connections: not both; leave one of \
                     them to another run";

@@ -13,14 +13,19 @@
 //! comes to the same bits.
 //!
 //! With a lateness bound everything is of one moment instead: what was judged, what was handed out, how long the outputs
-//! are. Cells of panes that have closed but are in windows to come are kept as they were before sliding folded them together.
+//! are. Partitions are saved some at a time all the same: what comes meanwhile waits for those that are not saved yet
+//! ([`held`](super::held)), and windows that close meanwhile are handed out when all are saved. That delays them by as long as
+//! saving takes, with the rounds in between some two to three times as long as saving everything in one go; if more waits than
+//! there is room for, what is left is saved in one go.
+//! Cells of panes that have closed but are in windows to come are kept as they were before sliding folded them together.
 //!
 //! Followed files are taken up behind the positions that belong to that moment; what has closed stays closed, and the clocks of the
 //! inputs, found again by their names, go on. A run that is stopped is saved at once and whole.
 //!
 //! What comes by standard input or a connection cannot be read again: it is in a log before it is counted, and what the last
-//! checkpoint does not count is had from there, as it came then. What a process has received and not logged when it ends (up
-//! to 4 MiB of standard input, 16 MiB of all connections) is lost with it: neither tells its sender how much that is.
+//! checkpoint does not count is had from there, as it came then. What a process has received and not logged when it is killed (up
+//! to 4 MiB of standard input, 16 MiB of all connections) is lost with it: neither tells its sender how much that is. A run that
+//! is stopped logs and counts it first.
 //!
 //! Which test shows which of the collected scenarios of recovery, and why some do not apply: [`crate::checkpoint`].
 //!
@@ -29,14 +34,18 @@
 //!
 //! # Known limitation
 //! A partition is saved in one go: with very many cells, more than some 2 million in one partition, that holds a round up
-//! for longer than 50 ms.
+//! for longer than 50 ms. One run does not both follow files and take standard input or connections: the order in which files
+//! and what is logged came is not written down.
 
 mod identity;
+#[cfg(test)]
+mod live_tests;
 mod received;
 mod saved;
 mod saver;
 #[cfg(test)]
 mod tests;
+mod writing;
 
 pub(super) use saved::{Counted, Saved};
 pub(super) use saver::{Now, Saver};
@@ -60,13 +69,24 @@ pub struct Checkpoint {
     pub(super) facts: Vec<(String, String)>,
     pub(super) sides: Vec<Arc<dyn Side>>,
     pub(super) skip_damaged: bool,
+    /// How many blocks have waited for partitions to be saved, and how often there was no room for more.
+    #[cfg(test)]
+    pub(super) waited: Arc<[std::sync::atomic::AtomicU64; 2]>,
 }
 
 impl Checkpoint {
     /// In the folder `dir`, which is created if its parent exists, every 10 seconds.
     pub fn new(dir: impl Into<PathBuf>) -> Checkpoint {
-        let (facts, sides, skip_damaged) = (Vec::new(), Vec::new(), false);
-        Checkpoint { disk: Arc::new(OsDisk), dir: dir.into(), every: EVERY, facts, sides, skip_damaged }
+        Checkpoint {
+            disk: Arc::new(OsDisk),
+            dir: dir.into(),
+            every: EVERY,
+            facts: Vec::new(),
+            sides: Vec::new(),
+            skip_damaged: false,
+            #[cfg(test)]
+            waited: Arc::default(),
+        }
     }
 
     /// The time from one checkpoint to the beginning of the next, at least; longer if that would take more than a twentieth of

@@ -2,34 +2,34 @@
 
 use super::identity::{self, InputMark};
 use super::received::Received;
-use super::{Checkpoint, Saved, Side};
+use super::writing::{Message, Written, lock, write};
+use super::{Checkpoint, Saved};
 use crate::checkpoint::Directory;
 use crate::memory::Lease;
 use crate::query::Query;
+use crate::query::held::Held;
 use crate::query::judge::Judge;
 use crate::query::keys::KeyRows;
 use crate::query::plan::Plan;
 use crate::query::reduce::Partition;
 use crate::query::spill::Spill;
 use crate::query::spill::cells::{Pieces, load, save_partition};
-use crate::shuffle::Writer;
 use crate::source::Position;
 use crate::source::live::{Journal, Sample};
-use crate::store::block::{Content, Label};
 use crate::store::column::{Column, ColumnRef};
 use crate::store::disk::Disk;
-use crate::store::segment::{Entry, Segment, SegmentWriter};
+use crate::store::segment::{Entry, Segment};
 use crate::{Error, ErrorKind, Result};
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Sender, unbounded};
 use rayon::prelude::*;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long a round may be held up.
-const HOLD_UP: Duration = Duration::from_millis(25);
+const HOLD_UP: Duration = Duration::from_millis(40);
 /// Checkpoints take at most one part in so many of the time.
 const SHARE: u32 = 20;
 /// Bytes that wait to be written, at most, and at most this part of the memory limit.
@@ -69,11 +69,15 @@ pub(crate) struct Saver {
     sealed: bool,
     /// There is a log, and no checkpoint says yet whose it is.
     is_new: bool,
+    /// Nothing has come, so that it is not even known what the fields are: there is nothing to save.
+    is_void: bool,
 }
 
 /// A checkpoint that is being made.
 struct Running {
     body: Option<Saved>,
+    /// All is saved as it was when this was the last block that was taken; `None`: partitions are of different ages.
+    moment: Option<u64>,
     /// How many partitions are to be saved, and which is next.
     partitions: usize,
     next: usize,
@@ -84,33 +88,20 @@ struct Running {
     busy: Duration,
 }
 
-enum Message {
-    Pieces(u32, u64, Vec<Pieces>),
-    End(Vec<Writer>, Box<Saved>),
-}
-
-/// What a complete checkpoint has brought.
-struct Written {
-    /// Files of pieces that moved into the folder.
-    kept: Vec<Segment>,
-    busy: Duration,
-    /// When it was.
-    at: Instant,
-}
-
 /// A run between two rounds.
 pub(crate) struct Now<'a, K: KeyRows> {
+    pub(crate) plan: &'a Plan,
     pub(crate) partitions: &'a mut Vec<Partition<K>>,
+    /// What partitions take once they are saved.
+    pub(crate) held: &'a Held<K>,
     pub(crate) spill: Option<&'a Spill>,
     pub(crate) limit: usize,
     /// The last block that was taken.
     pub(crate) done: u64,
+    /// Whether all must be saved as it is when the checkpoint begins: what was judged, handed out and written goes with it.
+    pub(crate) of_one_moment: bool,
     /// Whether all partitions must be saved before the run goes on.
     pub(crate) at_once: bool,
-}
-
-fn lock(directory: &Mutex<Directory>) -> MutexGuard<'_, Directory> {
-    directory.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Saver {
@@ -178,6 +169,7 @@ impl Saver {
             received,
             sealed,
             is_new,
+            is_void: false,
         })
     }
 
@@ -239,6 +231,12 @@ impl Saver {
     /// What the fields of followed files were found out from.
     pub(crate) fn sample(&mut self) -> &mut Option<Sample> {
         &mut self.sample
+    }
+
+    /// Says whether the run has ended before anything came: then nothing is saved, which is as good.
+    pub(crate) fn void(&mut self, is_void: bool) {
+        self.is_void = is_void;
+        self.is_new &= !is_void;
     }
 
     /// Bytes that tasks take at most.
@@ -326,7 +324,7 @@ impl Saver {
             self.given_up = true;
         }
         if self.running.is_none() {
-            if !self.is_behind || Instant::now() < self.due || now.done < self.caught_up {
+            if self.is_void || !self.is_behind || Instant::now() < self.due || now.done < self.caught_up {
                 return Ok(());
             }
             self.begin(&now, body())?;
@@ -342,7 +340,7 @@ impl Saver {
         let spill = now.spill;
         self.join(spill)?;
         // Some partition is ahead of the others before that; then the last checkpoint is what there is.
-        if now.done >= self.caught_up {
+        if now.done >= self.caught_up && !self.is_void {
             self.begin(&now, body)?;
             self.save(now)?;
         }
@@ -367,6 +365,7 @@ impl Saver {
             body.resident = Some(now.partitions.len());
             body.pieces = spill.kept(body.done);
         }
+        let moment = now.of_one_moment.then_some(body.done);
         let (sender, receiver) = unbounded();
         let waiting = Arc::<AtomicUsize>::default();
         let (directory, left) = (self.directory.clone(), waiting.clone());
@@ -380,8 +379,15 @@ impl Saver {
         let partitions = now.partitions.len();
         let (sender, busy) = (Some(sender), Duration::ZERO);
         self.is_behind = false;
-        self.running = Some(Running { body: Some(body), partitions, next: 0, sender, waiting, thread, busy });
+        self.running = Some(Running { body: Some(body), moment, partitions, next: 0, sender, waiting, thread, busy });
         Ok(())
+    }
+
+    /// The partitions below this one take what comes: what waits for a checkpoint of one moment to be saved does not.
+    pub(crate) fn reached(&self) -> usize {
+        let waits =
+            self.running.as_ref().filter(|running| running.moment.is_some() && running.next < running.partitions);
+        waits.map_or(usize::MAX, |running| running.next)
     }
 
     /// Saves as many partitions as there is time and room for.
@@ -392,10 +398,17 @@ impl Saver {
         let start = Instant::now();
         let room = WAITING.min(now.limit / WAITING_SHARE);
         let room = if at_once { room.max(now.limit / AT_ONCE_SHARE) } else { room };
-        while running.next < running.partitions {
-            // One at a time under test, so that they are of different ages.
+        let has_room = |running: &Running| running.waiting.load(Ordering::Relaxed) <= room;
+        let first = running.next;
+        #[cfg(test)]
+        for (count, n) in self.checkpoint.waited.iter().zip([now.held.len(), usize::from(now.held.is_full())]) {
+            count.fetch_add(n as u64, Ordering::Relaxed);
+        }
+        while running.next < running.partitions && (at_once || has_room(running)) {
+            // One at a time under test, so that they are of different ages, or wait for one another.
             let width = if cfg!(test) && !at_once { 1 } else { rayon::current_num_threads() };
             let (from, to) = (running.next, running.partitions.min(running.next + width));
+            let begun = Instant::now();
             let pieces: Vec<(u64, Vec<Pieces>)> = now.partitions[from..to]
                 .par_iter_mut()
                 .with_max_len(1)
@@ -405,7 +418,7 @@ impl Saver {
                         pieces.push(piece);
                         Ok(())
                     })?;
-                    Ok((partition.taken.max(now.done), pieces))
+                    Ok((running.moment.unwrap_or_else(|| partition.taken.max(now.done)), pieces))
                 })
                 .collect::<Result<_>>()?;
             for (p, (taken, pieces)) in (from..to).zip(pieces) {
@@ -415,11 +428,11 @@ impl Saver {
             }
             running.next = to;
             // The promise of memory counts more than that of time.
-            while at_once && running.waiting.load(Ordering::Relaxed) > room && !running.thread.is_finished() {
+            while at_once && !has_room(running) && !running.thread.is_finished() {
                 std::thread::sleep(Duration::from_millis(1));
             }
-            let enough = || start.elapsed() > HOLD_UP || running.waiting.load(Ordering::Relaxed) > room;
-            if !at_once && (cfg!(test) || enough()) {
+            // The next ones will take about as long as these.
+            if !at_once && (cfg!(test) || start.elapsed() + begun.elapsed() > HOLD_UP) {
                 break;
             }
         }
@@ -431,7 +444,12 @@ impl Saver {
             running.sender = None;
             self.given_up = false;
         }
-        running.busy += start.elapsed();
+        let took = start.elapsed();
+        tracing::debug!(partitions = running.next - first, of = running.partitions, ?took, at_once, "saved state");
+        running.busy += took;
+        // That is no more than these records would have taken before, and is not counted.
+        let saved = now.partitions.par_iter_mut().enumerate().take(running.next).skip(first);
+        saved.try_for_each(|(p, partition)| now.held.take(now.plan, p, partition, 0))?;
         if cfg!(test) && running.sender.is_none() {
             self.join(now.spill)?;
         }
@@ -526,57 +544,4 @@ fn add<K: KeyRows>(plan: &Plan, partition: &mut Partition<K>, segment: &Segment,
         partition.take(plan, 0, 0, &block.map_err(placed)?)?;
     }
     Ok(())
-}
-
-/// The thread's side: writes what comes; `None` if the checkpoint was given up.
-fn write(
-    directory: &Mutex<Directory>,
-    messages: &Receiver<Message>,
-    waiting: &AtomicUsize,
-    sides: &[Arc<dyn Side>],
-    received: Option<&Received>,
-) -> Result<Option<Written>> {
-    let (disk, dir) = {
-        let directory = lock(directory);
-        (directory.disk().clone(), directory.path().to_path_buf())
-    };
-    let mut busy = Duration::ZERO;
-    let name = lock(directory).name("state");
-    let mut state = SegmentWriter::create(&*disk, dir.join(&name))?;
-    for message in messages {
-        let start = Instant::now();
-        match message {
-            Message::Pieces(partition, taken, pieces) => {
-                for piece in pieces {
-                    let bytes = piece.bytes();
-                    let label = Label { content: Content::Runs, partition, first: taken, last: taken, rows: 1 };
-                    let columns = piece.into_columns()?;
-                    state.append(label, &columns.iter().map(Column::view).collect::<Vec<_>>())?;
-                    waiting.fetch_sub(bytes, Ordering::Relaxed);
-                }
-                busy += start.elapsed();
-            }
-            Message::End(writers, mut body) => {
-                state.keep()?;
-                body.state = Some(name.clone());
-                let mut kept = Vec::new();
-                for writer in writers {
-                    let Some(mut segment) = writer.keep()? else { continue };
-                    let name = lock(directory).name("spill");
-                    segment.rename(&*disk, dir.join(&name))?;
-                    body.pieces.push((name, body.done));
-                    kept.push(segment);
-                }
-                sides.iter().try_for_each(|side| side.sync())?;
-                let files = body.pieces.iter().map(|(name, _)| name.clone()).chain([name]).collect();
-                lock(directory).commit(files, body.encode()?)?;
-                received.into_iter().for_each(|received| received.counted(body.logged));
-                sides.iter().zip(&body.sides).try_for_each(|(side, position)| side.committed(position))?;
-                return Ok(Some(Written { kept, busy: busy + start.elapsed(), at: Instant::now() }));
-            }
-        }
-    }
-    drop(state);
-    let _ = disk.remove(&dir.join(name));
-    Ok(None)
 }

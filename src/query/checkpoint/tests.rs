@@ -7,15 +7,22 @@ use super::{Checkpoint, Side};
 use crate::Result;
 use crate::metrics::Statistics;
 use crate::query::twin::{batch, record, same_cells, schema};
-use crate::query::{Agg, Query, Session, Window};
+use crate::query::{Agg, Aggregate, Query, Session, Value, Window, custom};
 use crate::store::memory_disk::MemoryDisk;
-use arrow_array::RecordBatch;
+use crate::time::TimeFormat;
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_cast::display::array_value_to_string;
+use arrow_schema::DataType;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -25,21 +32,39 @@ enum From {
     Batches(RecordBatch),
     /// Parquet files, whose row groups end inside of blocks.
     Files(Vec<PathBuf>),
+    /// NDJSON, packed or not.
+    Text(Vec<PathBuf>),
 }
 
 /// A kind of query.
 #[derive(Debug, Clone, Copy)]
-struct Kind {
-    window: Option<(i64, i64)>,
-    session: bool,
-    memory: Option<usize>,
-    lateness: Option<(i64, i64)>,
-    threads: usize,
+pub(super) struct Kind {
+    pub(super) window: Option<(i64, i64)>,
+    pub(super) session: bool,
+    pub(super) memory: Option<usize>,
+    pub(super) lateness: Option<(i64, i64)>,
+    pub(super) threads: usize,
+    /// The logarithm of the number of partitions.
+    pub(super) bits: u32,
 }
 
 /// An output that outlives runs: as many batches of it as a checkpoint says.
 #[derive(Debug, Clone, Default)]
-struct Tape(Arc<Mutex<Vec<RecordBatch>>>);
+pub(super) struct Tape(Arc<Mutex<Vec<RecordBatch>>>);
+
+impl Tape {
+    pub(super) fn of(batches: Vec<RecordBatch>) -> Tape {
+        Tape(Arc::new(Mutex::new(batches)))
+    }
+
+    pub(super) fn push(&self, batch: RecordBatch) {
+        self.0.lock().unwrap().push(batch);
+    }
+
+    pub(super) fn take(&self) -> Vec<RecordBatch> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
 
 impl Side for Tape {
     fn position(&self) -> Result<Vec<u8>> {
@@ -60,20 +85,68 @@ impl Side for Tape {
 }
 
 /// Some of each way to fold; no sums of integers, which random ones overflow.
-const AGGREGATES: &str = "count, count(int), sum(float), avg(float), min(int), max(float), max(name), distinct(name), \
+pub(super) const AGGREGATES: &str = "count, count(int), sum(float), avg(float), min(int), max(float), max(name), distinct(name), \
      approx_distinct(float), p50(float), var(float), first(name), last(float)";
 
-const WINDOWS: Kind = Kind { window: Some((70, 30)), session: false, memory: None, lateness: None, threads: 1 };
+/// A number that tells in which order values came.
+struct Trail;
+
+impl Aggregate for Trail {
+    /// The number, and what the numbers of records before these are to be multiplied by.
+    type State = (u64, u64);
+
+    fn output(&self) -> DataType {
+        DataType::Int64
+    }
+
+    fn identity(&self) -> (u64, u64) {
+        (0, 1)
+    }
+
+    fn update(&self, state: &mut (u64, u64), inputs: &[ArrayRef], row: usize) -> Result<()> {
+        for byte in array_value_to_string(&inputs[0], row)?.bytes() {
+            *state = (state.0.wrapping_mul(31).wrapping_add(u64::from(byte)), state.1.wrapping_mul(31));
+        }
+        Ok(())
+    }
+
+    fn merge(&self, state: &mut (u64, u64), later: &(u64, u64)) {
+        *state = (state.0.wrapping_mul(later.1).wrapping_add(later.0), state.1.wrapping_mul(later.1));
+    }
+
+    fn finish(&self, state: &(u64, u64)) -> Value {
+        Value::Int(state.0 as i64)
+    }
+
+    fn encode(&self, state: &(u64, u64), out: &mut Vec<u8>) {
+        out.extend([state.0, state.1].iter().flat_map(|word| word.to_le_bytes()));
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Option<(u64, u64)> {
+        let word = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+        Some((word(0)?, word(8)?))
+    }
+}
+
+pub(super) const WINDOWS: Kind =
+    Kind { window: Some((70, 30)), session: false, memory: None, lateness: None, threads: 1, bits: 1 };
 
 fn query(from: &From, kind: Kind) -> Query {
     let query = match from {
         From::Batches(batch) => Query::batches(batch.schema(), vec![Ok(batch.clone())]),
         From::Files(paths) => Query::files(paths),
+        From::Text(paths) => Query::files(paths).time(Some("ts".into()), TimeFormat::EpochMicros),
     };
-    let mut query = query.key("name").threads(kind.threads).partition_bits(1);
-    for aggregate in Agg::parse_list(AGGREGATES).unwrap() {
+    asked(query, kind, AGGREGATES)
+}
+
+/// What is asked of the records of `query`.
+pub(super) fn asked(query: Query, kind: Kind, aggregates: &str) -> Query {
+    let mut query = query.key("name").threads(kind.threads).partition_bits(kind.bits);
+    for aggregate in Agg::parse_list(aggregates).unwrap() {
         query = query.aggregate(aggregate);
     }
+    query = query.aggregate(custom("trail", &["int"], Trail));
     if let Some((length, slide)) = kind.window {
         query = query.window(Window::sliding(length, slide, 0).unwrap());
     }
@@ -91,7 +164,10 @@ fn query(from: &From, kind: Kind) -> Query {
 
 /// Runs to the end on `disk`; `None` if the run was finished before.
 fn run(disk: &MemoryDisk, query: Query, tape: &Tape) -> Result<Option<Statistics>> {
-    let checkpoint = Checkpoint::new("/d/c").on(Arc::new(disk.clone())).every(Duration::ZERO);
+    run_with(Checkpoint::new("/d/c").on(Arc::new(disk.clone())).every(Duration::ZERO), query, tape)
+}
+
+fn run_with(checkpoint: Checkpoint, query: Query, tape: &Tape) -> Result<Option<Statistics>> {
     let mut rows = query.checkpoint(checkpoint.side(Arc::new(tape.clone()))).run()?;
     if rows.is_finished() {
         return Ok(None);
@@ -182,6 +258,33 @@ fn parts_of_blocks_go_on() {
     whatever_fails_the_rows_are_the_same(&parquet(dir.path(), &records(120), 11), WINDOWS);
 }
 
+/// Text, packed or not, file by file.
+#[test]
+fn text_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let line = |n: usize| {
+        let (ts, name) = (n * 17 % 300, ["a", "b", "ä"][n % 3]);
+        format!("{{\"ts\":{ts},\"name\":\"{name}\",\"int\":{},\"float\":{}.5}}\n", n % 13, n % 7)
+    };
+    let files = (0..3usize).map(|file| {
+        let text: String = (12 * file..12 * file + 12).map(line).collect();
+        let packed = file % 2 == 1;
+        let path = dir.path().join(format!("{file}.ndjson{}", if packed { ".gz" } else { "" }));
+        if packed {
+            let mut out = GzEncoder::new(std::fs::File::create(&path).unwrap(), Compression::fast());
+            out.write_all(text.as_bytes()).unwrap();
+            out.finish().unwrap();
+        } else {
+            std::fs::write(&path, text).unwrap();
+        }
+        path
+    });
+    let from = From::Text(files.collect());
+    for lateness in [None, Some((150, 400))] {
+        whatever_fails_the_rows_are_the_same(&from, Kind { lateness, ..WINDOWS });
+    }
+}
+
 /// Windows leave as the watermark passes: what was handed out is not handed out again, and sliding goes on to the bit.
 #[test]
 fn windows_that_close_on_the_way_go_on() {
@@ -199,6 +302,29 @@ fn sessions_that_close_on_the_way_go_on() {
     whatever_fails_the_rows_are_the_same(&From::Batches(records(200)), Kind { lateness: Some((15, 444)), ..kind });
 }
 
+/// Eight partitions, of which each round saves one: blocks wait over several rounds, windows and sessions that close
+/// meanwhile are put off, since the next checkpoint begins when the one before it is complete, and now and then so much waits
+/// that the rest is saved at once.
+#[test]
+fn what_comes_while_a_state_is_saved_waits() {
+    let windows = Kind { lateness: Some((150, 400)), bits: 3, ..WINDOWS };
+    let sessions = Kind { window: None, session: true, lateness: Some((15, 444)), ..windows };
+    let tumbling = Kind { window: Some((50, 50)), ..windows };
+    let (few, many) = (From::Batches(records(150)), From::Batches(records(600)));
+    for kind in [windows, sessions, tumbling] {
+        let tape = Tape::default();
+        let checkpoint = Checkpoint::new("/d/c").on(Arc::new(MemoryDisk::new("/d"))).every(Duration::ZERO);
+        let waited = checkpoint.waited.clone();
+        let found = run_with(checkpoint, query(&many, kind), &tape).unwrap().unwrap();
+        let mut plain = query(&many, kind).run().unwrap();
+        same_cells(&tape.take(), &plain.by_ref().collect::<Result<Vec<_>>>().unwrap());
+        assert_eq!((found.ledger, found.windows), (plain.statistics().ledger, plain.statistics().windows));
+        let [blocks, full] = [&waited[0], &waited[1]].map(|n| n.load(Ordering::Relaxed));
+        assert!(full > 0 && blocks > 30, "{kind:?}: {blocks} blocks have waited, {full} times there was no room");
+        whatever_fails_the_rows_are_the_same(&few, kind);
+    }
+}
+
 /// Inputs that take turns, with parts of blocks of each waiting for more.
 #[test]
 fn several_inputs_go_on() {
@@ -209,7 +335,7 @@ fn several_inputs_go_on() {
         std::fs::create_dir(folder).unwrap();
         match parquet(folder, &all.slice(from, count), 11) {
             From::Files(paths) => paths,
-            From::Batches(_) => Vec::new(),
+            From::Batches(_) | From::Text(_) => Vec::new(),
         }
     });
     let from = From::Files(files.collect());
@@ -237,11 +363,12 @@ proptest! {
         records in prop::collection::vec(record(), 1..300), deaths in prop::collection::vec((0u64..150, 0.0f64..1.0), 0..6),
         late in prop::option::of((0i64..300, 100i64..600)), memory in prop::option::of(prop::sample::select(vec![1usize << 17, 1 << 20, 1 << 23])),
         window in prop::option::of((20i64..100, 10i64..40)), session in any::<bool>(), group in prop::option::of(5usize..40),
+        bits in 0u32..4,
     ) {
         let window = window.filter(|_| !session);
         let lateness = late.filter(|_| session || window.is_some());
         // With a bound nothing is spilled.
-        let kind = Kind { window, session, memory: memory.filter(|_| lateness.is_none()), lateness, threads: 1 };
+        let kind = Kind { window, session, memory: memory.filter(|_| lateness.is_none()), lateness, threads: 1, bits };
         let dir = tempfile::tempdir().unwrap();
         let from = match group {
             None => From::Batches(batch(&records)),

@@ -96,6 +96,8 @@ pub(crate) struct Opened {
     pub(crate) inputs: Vec<Option<PathBuf>>,
     /// What the fields of live input were found out from.
     pub(crate) sample: Option<Sample>,
+    /// The run was stopped before there was anything that they can be found out from.
+    pub(crate) is_void: bool,
     pub(crate) notes: Vec<String>,
 }
 
@@ -122,7 +124,7 @@ pub(crate) fn open(
                 wanted: plan.columns.iter().map(|c| position(&schema, &c.name)).collect::<Result<_>>()?,
             };
             let reader = Box::new(BatchReader::new(batches, columns, read));
-            Ok(Opened { plan, reader, inputs: vec![None], sample: None, notes: Vec::new() })
+            Ok(Opened { plan, reader, inputs: vec![None], sample: None, is_void: false, notes: Vec::new() })
         }
         Input::Files(patterns) if options.live.as_ref().is_some_and(Live::is_endless) => {
             open_live(patterns, request, options, read)
@@ -159,7 +161,7 @@ pub(crate) fn open(
                 }
                 let wanted = plan.columns.iter().map(|c| c.name.clone()).collect();
                 let reader = Box::new(ParquetReader::new(paths, file, time, wanted, read));
-                return Ok(Opened { plan, reader, inputs, sample: None, notes });
+                return Ok(Opened { plan, reader, inputs, sample: None, is_void: false, notes });
             }
             let mut file = TextInput::new(file, &read)?;
             let sample = file.sample(&read)?;
@@ -177,7 +179,7 @@ pub(crate) fn open(
             let mut plan = text.plan;
             // A text's records are written as they stand.
             plan.late_time = keep_late.then(String::new);
-            Ok(Opened { plan, reader, inputs, sample: None, notes })
+            Ok(Opened { plan, reader, inputs, sample: None, is_void: false, notes })
         }
     }
 }
@@ -194,10 +196,11 @@ fn open_live(patterns: Vec<PathBuf>, request: &Request<'_>, options: &Options, r
     let mut reader = LiveReader::new(patterns, live.clone(), read)?;
     let known = matches!(options.format, Format::Common | Format::Combined);
     let sample = if known { None } else { reader.sample()? };
-    if sample.is_none() && live.is_stopped() {
-        return Err(Error::input("stopped before the first record came"));
-    }
     let mut notes = Vec::new();
+    let is_void = !known && sample.is_none() && live.is_stopped();
+    if is_void {
+        notes.push("stopped before the first record came".to_owned());
+    }
     let (layouts, path) = (&options.layouts, sample.as_ref().and_then(|sample| sample.path.as_deref()).map(Path::new));
     let block = sample.as_ref().map(|sample| {
         let data = sample.lines.clone();
@@ -205,6 +208,8 @@ fn open_live(patterns: Vec<PathBuf>, request: &Request<'_>, options: &Options, r
     });
     let block = block.as_ref();
     let (format, dialect) = match options.format {
+        // Without a header any field will do for what has no record.
+        _ if is_void && layouts.pattern.is_none() => (Format::Csv, layouts.dialect(Format::Csv)),
         Format::Auto => detect(path, block, layouts, &mut notes)?,
         format => (format, layouts.dialect(format)),
     };
@@ -213,7 +218,7 @@ fn open_live(patterns: Vec<PathBuf>, request: &Request<'_>, options: &Options, r
     let mut plan = text.plan;
     plan.late_time = options.keep_late.then(String::new);
     let inputs = reader.names();
-    Ok(Opened { plan, reader: Box::new(reader), inputs, sample, notes })
+    Ok(Opened { plan, reader: Box::new(reader), inputs, sample, is_void, notes })
 }
 
 fn no_time(names: &[String]) -> Error {

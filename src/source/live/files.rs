@@ -2,7 +2,7 @@
 //! packing of what was rotated, new files, files that vanish.
 //!
 //! The truth is what a look at the folder and at each open file tells, again and again; nothing relies on being told of
-//! changes. A *content* is one text, read once, whatever the names and files are that hold it. What a look finds under
+//! changes ([`hint`](super::hint) may say that a look is worth while). A *content* is one text, read once, whatever the names and files are that hold it. What a look finds under
 //! the names is a content that is being read (by device and inode), a copy of one that is or was (by its first bytes), or a new one.
 //!
 //! Cost of a look: a listing of the folders of patterns, one `stat` for each file.
@@ -45,6 +45,8 @@ pub(super) struct Files {
     resumed: bool,
     grace: Duration,
     next_look: Instant,
+    /// The last look was put off.
+    skipped: bool,
     /// The number of the next text.
     next_text: u64,
 }
@@ -66,6 +68,11 @@ enum Found {
     /// It goes on where a content that is not being read stopped. Its first bytes.
     Rest(Position, Vec<u8>),
     New,
+}
+
+/// The folder that `path` is in.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."))
 }
 
 impl Files {
@@ -100,6 +107,7 @@ impl Files {
             resumed: next_text > 0,
             grace: GRACE,
             next_look: Instant::now(),
+            skipped: false,
             next_text,
         })
     }
@@ -113,6 +121,20 @@ impl Files {
     /// Whether there is anything that files may come under.
     pub(super) fn are_followed(&self) -> bool {
         !self.patterns.is_empty()
+    }
+
+    /// How long it is until a look that was put off, if one was.
+    pub(super) fn put_off(&self) -> Option<Duration> {
+        self.skipped.then(|| self.next_look.saturating_duration_since(Instant::now()))
+    }
+
+    /// The folders in which something may happen.
+    pub(super) fn folders(&self) -> impl Iterator<Item = &Path> {
+        self.patterns
+            .iter()
+            .map(PathBuf::as_path)
+            .chain(self.contents.iter().map(|content| &*content.path))
+            .map(folder_of)
     }
 
     /// What stands under the names now, in the order of the patterns, each pattern's by name.
@@ -141,7 +163,8 @@ impl Files {
     /// Looks what has become of the files. `number` gives the input of a new name its number.
     pub(super) fn look(&mut self, mut number: impl FnMut(&Path) -> usize) -> Result<()> {
         let begun = Instant::now();
-        if begun < self.next_look {
+        self.skipped = begun < self.next_look;
+        if self.skipped {
             return Ok(());
         }
         let listed = self.list();

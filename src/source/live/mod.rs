@@ -10,18 +10,29 @@
 mod content;
 mod copies;
 mod files;
+mod hint;
 mod pace;
 mod pipes;
 mod position;
 mod reader;
 mod received;
 #[cfg(test)]
+mod script;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod wait_tests;
 
 pub(crate) use pace::Paced;
 pub use position::{Fingerprint, Position};
 pub(crate) use reader::LiveReader;
 pub(crate) use received::Journal;
+#[doc(hidden)]
+pub use received::rewritten;
+#[cfg(test)]
+pub(crate) use received::text_bytes;
+#[cfg(test)]
+pub(crate) use script::Script;
 
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -64,6 +75,8 @@ pub struct Live {
     pub(crate) sample: Option<Sample>,
     /// Where what cannot be read again is written down.
     pub(crate) journal: Option<Arc<dyn Journal>>,
+    #[cfg(test)]
+    pub(crate) script: Script,
 }
 
 /// The first lines of an input, and its name.
@@ -96,6 +109,8 @@ impl Live {
             positions: Vec::new(),
             sample: None,
             journal: None,
+            #[cfg(test)]
+            script: Script::default(),
         }
     }
 

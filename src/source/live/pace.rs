@@ -121,6 +121,9 @@ impl Reader for Paced {
     }
 
     fn wait(&mut self) -> Result<bool> {
+        if self.live.is_stopped() {
+            return Ok(false);
+        }
         let Some((time, _)) = self.ready.front() else { return self.reader.wait() };
         std::thread::sleep(Duration::from_secs_f64(self.left(*time).clamp(0.0, NAP.as_secs_f64())));
         Ok(!self.live.is_stopped())

@@ -15,10 +15,10 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Bytes that may wait for the run in all connections together, and in one.
+/// Bytes that may wait for the run in all connections together, and in one. Few under test, so that there are many blocks.
 const WAITING: usize = 16 << 20;
-const MOST_WAITING: usize = 4 << 20;
-const LEAST_WAITING: usize = 64 << 10;
+const MOST_WAITING: usize = if cfg!(test) { 512 } else { 4 << 20 };
+const LEAST_WAITING: usize = if cfg!(test) { 512 } else { 64 << 10 };
 /// Bytes that a thread reads at once.
 const READ: usize = 64 << 10;
 /// Connections that are read at once; others wait to be accepted.
@@ -39,8 +39,10 @@ struct State {
     /// Nothing more comes.
     ended: bool,
     error: Option<std::io::Error>,
-    /// Nobody takes anything any more.
+    /// Nothing more is taken over than what was received by now.
     abandoned: bool,
+    /// Something was received for which there is no room.
+    waits: bool,
 }
 
 impl Mailbox {
@@ -64,10 +66,15 @@ impl Mailbox {
                         let share = WAITING / self.sharers.load(Ordering::Relaxed).max(1);
                         share.clamp(LEAST_WAITING, MOST_WAITING)
                     };
+                    state.waits = true;
                     while state.bytes.len() >= limit() && !state.abandoned {
                         state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
                     }
                     state.bytes.extend_from_slice(&buffer[..n]);
+                    state.waits = false;
+                    if state.abandoned {
+                        self.room.notify_all();
+                    }
                 }
                 Err(e) => (state.ended, state.error) = (true, Some(e)),
             }
@@ -112,7 +119,8 @@ impl Pipe {
         Pipe::start(input, socket, Some(ours), sharers)
     }
 
-    fn start(
+    /// What `reader` gives, by a thread of its own.
+    pub(super) fn start(
         input: usize,
         reader: impl Read + Send + 'static,
         socket: Option<TcpStream>,
@@ -132,6 +140,22 @@ impl Pipe {
         self.socket.is_some()
     }
 
+    /// Nothing more is received. What was stays to be [read](Self::read), but for a line whose end has not come.
+    pub(super) fn close(&self) {
+        let mut state = self.mailbox.lock();
+        state.abandoned = true;
+        self.mailbox.room.notify_all();
+        while state.waits {
+            state = self.mailbox.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// How many bytes wait.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.mailbox.lock().bytes.len()
+    }
+
     /// Takes over what has come. Returns true if nothing more will.
     fn take(&mut self) -> Result<bool> {
         let mut state = self.mailbox.lock();
@@ -142,7 +166,7 @@ impl Pipe {
         }
         let (ended, error) = (state.ended, state.error.take());
         drop(state);
-        self.mailbox.room.notify_one();
+        self.mailbox.room.notify_all();
         match error {
             // A connection that breaks is one that has ended: the next one is another.
             Some(e) if !self.is_socket() => Err(Error::input("standard input cannot be read").because(e)),
@@ -206,7 +230,7 @@ impl Pipe {
 impl Drop for Pipe {
     fn drop(&mut self) {
         self.mailbox.lock().abandoned = true;
-        self.mailbox.room.notify_one();
+        self.mailbox.room.notify_all();
         if let Some(socket) = &self.socket {
             let _ = socket.shutdown(Shutdown::Both);
             self.mailbox.sharers.fetch_sub(1, Ordering::Relaxed);

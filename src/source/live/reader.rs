@@ -5,6 +5,7 @@
 
 use super::content::{Got, Reading};
 use super::files::Files;
+use super::hint::Hint;
 use super::pipes::{CONNECTIONS, Pipe, accept};
 use super::received::{self, Entry};
 use super::{Arrival, Event, Live, Sample};
@@ -22,21 +23,21 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// How often live inputs are looked at.
-const TICK: Duration = Duration::from_millis(100);
+/// How often live inputs are looked at. Tests do not wait for long.
+const TICK: Duration = Duration::from_millis(if cfg!(test) { 2 } else { 100 });
 /// The same, while much comes.
-const SHORT_TICK: Duration = Duration::from_millis(5);
+const SHORT_TICK: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 5 });
 /// So much at once is much, bytes.
 const MUCH: u64 = 256 << 10;
 /// Lines that the fields and their types are decided from, and how long they are waited for once there is one.
 const SAMPLE_LINES: usize = 1000;
-const SAMPLE_WAIT: Duration = Duration::from_millis(500);
+const SAMPLE_WAIT: Duration = Duration::from_millis(if cfg!(test) { 0 } else { 500 });
 
 /// See the module.
 pub(crate) struct LiveReader {
     live: Live,
     pub(super) files: Files,
-    pipes: Vec<Pipe>,
+    pub(super) pipes: Vec<Pipe>,
     sharers: Arc<AtomicUsize>,
     pub(super) inputs: Vec<Input>,
     reading: Reading,
@@ -48,6 +49,12 @@ pub(crate) struct LiveReader {
     /// Bytes handed out since it last had nothing.
     burst: u64,
     pub(super) next_look: Instant,
+    /// How often is looked, and what may say that it is worth while to look earlier.
+    pub(super) tick: Duration,
+    pub(super) hint: Hint,
+    /// The run is stopped: nothing more is received, and nothing that was is left.
+    closed: bool,
+    drained: bool,
     /// What was written down in a run before this one has been had again, but for what is `held`.
     caught_up: bool,
     held: VecDeque<(u64, Entry)>,
@@ -87,16 +94,32 @@ impl LiveReader {
             events: VecDeque::new(),
             burst: 0,
             next_look: Instant::now(),
+            tick: TICK,
+            hint: Hint::default(),
+            closed: false,
+            drained: false,
             caught_up: journal.is_none(),
             held: VecDeque::new(),
         };
         if !stdin.is_empty() {
             let input = Input::add(&mut reader.inputs);
-            reader.pipes.push(Pipe::stdin(input)?);
+            #[cfg(test)]
+            reader.pipes.extend(reader.live.script.stdin(input).transpose()?);
+            if reader.pipes.is_empty() {
+                reader.pipes.push(Pipe::stdin(input)?);
+            }
         }
         reader.make_room(journal.map_or(0, |journal| journal.inputs()));
         reader.look()?;
         Ok(reader)
+    }
+
+    /// One more input, which `from` gives, as if by standard input.
+    #[cfg(test)]
+    pub(super) fn pipe(&mut self, from: impl std::io::Read + Send + 'static) -> Result<()> {
+        let input = Input::add(&mut self.inputs);
+        self.pipes.push(Pipe::start(input, from, None, Arc::new(AtomicUsize::new(1)))?);
+        Ok(())
     }
 
     /// The first lines of the first input that has any; they are waited for. `None` if the run is stopped first, or if there
@@ -130,17 +153,18 @@ impl LiveReader {
 
     fn first_sample(&mut self) -> Result<Option<Sample>> {
         let mut since = None;
-        while !self.live.is_stopped() {
+        loop {
+            let stopped = self.live.is_stopped();
             self.look()?;
             let (mut lines, path, all) = self.first_lines()?;
             if lines.is_empty() {
-                if all && !self.waits() {
+                if stopped || all && !self.waits() {
                     return Ok(None);
                 }
             } else {
                 let begun = *since.get_or_insert_with(Instant::now);
                 let last = memchr::memchr_iter(b'\n', &lines).nth(SAMPLE_LINES - 1);
-                if all || last.is_some() || begun.elapsed() >= SAMPLE_WAIT {
+                if all || stopped || last.is_some() || begun.elapsed() >= SAMPLE_WAIT {
                     lines.truncate(last.map_or(lines.len(), |last| last + 1));
                     let path = path.map(|path| path.to_string_lossy().into_owned());
                     return Ok(Some(Sample { lines, path }));
@@ -148,7 +172,6 @@ impl LiveReader {
             }
             std::thread::sleep(SHORT_TICK);
         }
-        Ok(None)
     }
 
     /// Whole lines at the beginning of an input, and whether there will be no others there.
@@ -196,6 +219,10 @@ impl LiveReader {
 
     /// Whether something may come that is not there.
     fn waits(&self) -> bool {
+        #[cfg(test)]
+        if self.live.script.connects() {
+            return true;
+        }
         self.live.listen.is_some() || self.files.are_followed() || self.pipes.iter().any(|pipe| !pipe.ended)
     }
 
@@ -203,7 +230,9 @@ impl LiveReader {
     fn look(&mut self) -> Result<()> {
         let (inputs, events) = (&mut self.inputs, &mut self.events);
         self.files.look(|_| Input::add(inputs))?;
-        if let Some(listener) = self.live.listen.as_ref().filter(|_| self.caught_up) {
+        self.hint.watch(self.files.folders());
+        let takes = self.caught_up && !self.live.is_stopped();
+        if let Some(listener) = self.live.listen.as_ref().filter(|_| takes) {
             while self.pipes.iter().filter(|pipe| pipe.is_socket()).count() < CONNECTIONS
                 && let Some(socket) = accept(listener)?
             {
@@ -212,8 +241,13 @@ impl LiveReader {
                 self.pipes.push(Pipe::socket(input, socket, self.sharers.clone())?);
             }
         }
+        #[cfg(test)]
+        if takes && let Some(pipe) = self.live.script.connect(|| Input::add(inputs)).transpose()? {
+            events.push_back((pipe.input, Arrival { event: Event::Begins, ..now() }));
+            self.pipes.push(pipe);
+        }
         self.inputs.iter_mut().filter(|input| !input.free).for_each(|input| input.fresh = true);
-        self.next_look = Instant::now() + TICK;
+        self.next_look = Instant::now() + self.tick;
         Ok(())
     }
 
@@ -416,6 +450,19 @@ impl LiveReader {
         Ok(Box::new(Came { text: TextTask { input, work: Work::Block(block), decoder, options, pool, seen }, arrival }))
     }
 
+    /// The run is to end. What files hold can be read another time; what was received cannot, and is handed out.
+    fn close(&mut self) {
+        if std::mem::replace(&mut self.closed, true) {
+            return;
+        }
+        self.pipes.iter().for_each(Pipe::close);
+        for (number, input) in self.inputs.iter_mut().enumerate() {
+            input.fresh = self.pipes.iter().any(|pipe| pipe.input == number);
+        }
+        // It would come behind what is in the journal and was not had again: that is left to another run.
+        self.drained = !self.caught_up || !self.held.is_empty();
+    }
+
     /// Says which inputs have fallen silent: those that had nothing at the last look, and for long before it. How long ago that
     /// look was says nothing: the run may have been held up.
     fn fall_silent(&mut self) {
@@ -452,27 +499,41 @@ impl Reader for LiveReader {
     fn tasks(&mut self, most: usize) -> Result<Vec<Box<dyn Task>>> {
         let mut tasks = Vec::new();
         if self.live.is_stopped() {
-            return Ok(tasks);
-        }
-        if Instant::now() >= self.next_look {
+            self.close();
+        } else if Instant::now() >= self.next_look {
             self.fall_silent();
             self.look()?;
+        }
+        if self.drained {
+            return Ok(tasks);
         }
         while tasks.len() < most
             && let Some(task) = self.next()?
         {
             tasks.push(task);
         }
+        self.drained = self.closed && tasks.is_empty();
         self.live.journal.as_ref().map_or(Ok(()), |journal| journal.commit())?;
         Ok(tasks)
     }
 
     fn wait(&mut self) -> Result<bool> {
-        if self.live.is_stopped() || !self.waits() {
+        if self.live.is_stopped() {
+            return Ok(!self.drained);
+        }
+        if !self.waits() {
             return Ok(false);
         }
-        let tick = if std::mem::take(&mut self.burst) >= MUCH { SHORT_TICK } else { TICK };
-        std::thread::sleep(tick);
+        #[cfg(test)]
+        if self.live.script.dry.as_ref().is_some_and(|dry| !dry()) {
+            self.live.stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            return Ok(true);
+        }
+        let tick = if std::mem::take(&mut self.burst) >= MUCH { SHORT_TICK } else { self.tick };
+        let tick = self.files.put_off().map_or(tick, |left| tick.min(left));
+        // Changes that follow each other closely are looked at together.
+        std::thread::sleep(tick.min(SHORT_TICK));
+        self.hint.wait(tick.saturating_sub(SHORT_TICK));
         self.next_look = Instant::now();
         Ok(true)
     }

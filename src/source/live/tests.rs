@@ -14,18 +14,18 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicI64;
 use std::time::Instant;
 
-const DEADLINE: Duration = Duration::from_secs(60);
+pub(super) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A reader of numbers, and what it has read.
-struct Follower {
-    reader: LiveReader,
-    numbers: Vec<i64>,
+pub(super) struct Follower {
+    pub(super) reader: LiveReader,
+    pub(super) numbers: Vec<i64>,
     positions: BTreeMap<u64, Position>,
     events: Vec<(usize, Event)>,
 }
 
 impl Follower {
-    fn of(patterns: &[PathBuf], live: Live, grace: Duration, max_record: usize) -> Follower {
+    pub(super) fn of(patterns: &[PathBuf], live: Live, grace: Duration, max_record: usize) -> Follower {
         let options = ReadOptions {
             lengths: Arc::default(),
             max_record,
@@ -37,6 +37,8 @@ impl Follower {
         let positions = live.positions.iter().map(|p| (p.text, p.clone())).collect();
         let bare = Live { positions: Vec::new(), ..live.clone() };
         let mut reader = LiveReader::new(Vec::new(), bare, options).unwrap();
+        // As it is outside of tests: every look is one that the test makes.
+        reader.tick = Duration::from_millis(100);
         reader.files = Files::new(patterns.to_vec(), live.positions).unwrap().grace(grace);
         let fields = vec![Field { name: "n".into(), ty: FieldType::Int64 }];
         let decoder = JsonDecoder::new(&Wanted { fields, ..Wanted::default() }).unwrap();
@@ -44,7 +46,7 @@ impl Follower {
         Follower { reader, numbers: Vec::new(), positions, events: Vec::new() }
     }
 
-    fn new(patterns: &[PathBuf]) -> Follower {
+    pub(super) fn new(patterns: &[PathBuf]) -> Follower {
         Follower::of(patterns, Live::new().follow(true), Duration::from_millis(300), 1 << 20)
     }
 
@@ -58,7 +60,7 @@ impl Follower {
     }
 
     /// Takes what there is.
-    fn take(&mut self) {
+    pub(super) fn take(&mut self) {
         self.reader.next_look = Instant::now();
         loop {
             let tasks = self.reader.tasks(3).unwrap();
@@ -84,7 +86,7 @@ impl Follower {
     }
 
     /// Takes until `done`.
-    fn until(&mut self, what: &str, done: impl Fn(&Follower) -> bool) {
+    pub(super) fn until(&mut self, what: &str, done: impl Fn(&Follower) -> bool) {
         let begun = Instant::now();
         while !done(self) {
             assert!(begun.elapsed() < DEADLINE, "{what} did not come; there are {} numbers", self.numbers.len());
@@ -94,7 +96,7 @@ impl Follower {
     }
 
     /// Takes until there are the numbers `0..n`, each once, in any order.
-    fn have(&mut self, n: i64) {
+    pub(super) fn have(&mut self, n: i64) {
         self.until(&format!("number {n}"), |f| f.numbers.len() as i64 >= n);
         // What is read twice would come now.
         for _ in 0..3 {
@@ -106,11 +108,11 @@ impl Follower {
     }
 }
 
-fn lines(range: std::ops::Range<i64>) -> String {
+pub(super) fn lines(range: std::ops::Range<i64>) -> String {
     range.map(|n| format!("{{\"n\":{n}}}\n")).collect()
 }
 
-fn append(path: &PathBuf, text: &str) {
+pub(super) fn append(path: &PathBuf, text: &str) {
     let mut file = OpenOptions::new().append(true).create(true).open(path).unwrap();
     file.write_all(text.as_bytes()).unwrap();
 }
@@ -122,7 +124,7 @@ fn gzip(path: &PathBuf) {
     fs::remove_file(path).unwrap();
 }
 
-fn folder() -> (tempfile::TempDir, impl Fn(&str) -> PathBuf) {
+pub(super) fn folder() -> (tempfile::TempDir, impl Fn(&str) -> PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().to_path_buf();
     (dir, move |name: &str| path.join(name))
