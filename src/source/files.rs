@@ -141,6 +141,11 @@ impl InputFile {
         Ok(done)
     }
 
+    /// The bytes of a regular file from the first one on, whatever is read of it elsewhere and becomes of its name.
+    pub(crate) fn from_start(&self) -> std::io::Result<FromStart> {
+        Ok(FromStart { file: self.file.try_clone()?, at: 0 })
+    }
+
     /// Reads exactly `buffer.len()` bytes from `offset`, which lie below [`len`](Self::len).
     pub(crate) fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         let n = self.read_at(offset, buffer)?;
@@ -148,6 +153,20 @@ impl InputFile {
             return Err(self.error("was cut short while it was read").at_offset(offset + n as u64));
         }
         Ok(())
+    }
+}
+
+/// See [`InputFile::from_start`].
+pub(crate) struct FromStart {
+    file: File,
+    at: u64,
+}
+
+impl Read for FromStart {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let n = read_at(&self.file, self.at, buffer)?;
+        self.at += n as u64;
+        Ok(n)
     }
 }
 

@@ -5,13 +5,13 @@
 //! new text is taken for the old one's. A line counts once its newline has come.
 
 use super::position::{Fingerprint, HEAD, Identity, Position};
+use crate::Result;
 use crate::format::csv::Walker;
 use crate::format::{Decoder, TextBlock};
 use crate::source::cut::{Pool, block};
 use crate::source::files::{InputFile, Magic};
 use crate::source::text::unpacked;
 use crate::source::{BLOCK_BYTES, ReadOptions};
-use crate::{Error, Result};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -131,7 +131,7 @@ impl Content {
     /// The first bytes that the file has now, at most `most`.
     pub(super) fn first(&self, most: usize) -> Result<Vec<u8>> {
         if self.is_packed() {
-            return head_of(&self.path, most).map(Option::unwrap_or_default);
+            return head_of(&self.file, most).map(Option::unwrap_or_default);
         }
         let mut bytes = vec![0; most];
         let n = self.file.read_at(0, &mut bytes)?;
@@ -226,7 +226,7 @@ impl Content {
         }
         let mut packed = match self.packed.take() {
             Some(packed) => packed,
-            None => match Packed::open(&self.path, self.file.magic, self.offset)? {
+            None => match Packed::open(&self.file, self.offset)? {
                 Some(packed) => packed,
                 None => {
                     self.seen = Some(now);
@@ -277,27 +277,26 @@ impl Content {
 }
 
 impl Packed {
-    /// The text in `path` behind its first `offset` bytes; `None` if it does not go so far yet.
-    fn open(path: &Path, magic: Magic, offset: u64) -> Result<Option<Packed>> {
-        let file = std::fs::File::open(path).map_err(|e| Error::input("cannot be opened").in_file(path).because(e))?;
-        let mut reader = unpacked(magic, file)?;
+    /// The text in `file` behind its first `offset` bytes; `None` if it does not go so far yet.
+    fn open(file: &InputFile, offset: u64) -> Result<Option<Packed>> {
+        let failed = |e| file.error("cannot be decompressed").because(e);
+        let mut reader = unpacked(file.magic, file.from_start().map_err(failed)?)?;
         match std::io::copy(&mut (&mut reader).take(offset), &mut std::io::sink()) {
             Ok(_) => Ok(Some(Packed { reader, rest: Vec::new() })),
             Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
-            Err(e) => Err(Error::input("cannot be decompressed").in_file(path).because(e)),
+            Err(e) => Err(failed(e)),
         }
     }
 }
 
-/// The first bytes of the text in `path`, unpacked, at most `most`; `None` if it is packed and not whole enough to tell.
-pub(super) fn head_of(path: &Path, most: usize) -> Result<Option<Vec<u8>>> {
-    let file = InputFile::open(path)?;
-    let magic = file.magic;
+/// The first bytes of the text in `file`, unpacked, at most `most`; `None` if it is packed and not whole enough to tell.
+pub(super) fn head_of(file: &InputFile, most: usize) -> Result<Option<Vec<u8>>> {
     let mut head = Vec::new();
-    let read = unpacked(magic, file.file).map(|reader| reader.take(most as u64).read_to_end(&mut head));
-    match read? {
+    let failed = |e| file.error("cannot be read").because(e);
+    let reader = unpacked(file.magic, file.from_start().map_err(failed)?)?;
+    match reader.take(most as u64).read_to_end(&mut head) {
         Ok(_) => Ok(Some(head)),
-        Err(_) if magic != Magic::Plain => Ok(None),
-        Err(e) => Err(Error::input("cannot be read").in_file(path).because(e)),
+        Err(_) if file.magic != Magic::Plain => Ok(None),
+        Err(e) => Err(failed(e)),
     }
 }

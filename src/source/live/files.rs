@@ -8,7 +8,7 @@
 //! Cost of a look: a listing of the folders of patterns, one `stat` for each file.
 
 use super::content::{Content, head_of};
-use super::copies::{find_copy, is_related};
+use super::copies::{Copied, find_copy, is_related};
 use super::position::{Fingerprint, HEAD, Identity, Position};
 use crate::source::files::{InputFile, Magic};
 use crate::{Error, Result};
@@ -65,14 +65,23 @@ enum Found {
     Unclear,
     /// It holds what is being read, or was read, elsewhere.
     Copy,
-    /// It goes on where a content that is not being read stopped. Its first bytes.
-    Rest(Position, Vec<u8>),
+    /// It goes on where a content that is not being read stopped.
+    Rest(Position, Copied),
     New,
 }
 
 /// The folder that `path` is in.
 fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."))
+}
+
+/// The file under `path`; `None` if it has gone, or another one has come under the name, since it was listed as `id`.
+fn open(path: &Path, id: Identity) -> Result<Option<InputFile>> {
+    match InputFile::open(path) {
+        Ok(file) => Ok(file.file.metadata().is_ok_and(|m| Identity::of(&m) == id).then_some(file)),
+        Err(_) if !path.exists() => Ok(None),
+        Err(e) => Err(e),
+    }
 }
 
 impl Files {
@@ -225,10 +234,13 @@ impl Files {
             Found::New => {
                 let input = self.input(path, number);
                 let position = self.start(path);
-                self.add(input, position, path, id, Vec::new())?;
+                // One that has gone meanwhile is not read.
+                if let Some(file) = open(path, id)? {
+                    self.add(input, position, Copied { file, id, head: Vec::new() })?;
+                }
             }
-            Found::Rest(position, head) => {
-                self.add_rest(&position, path, id, head, number)?;
+            Found::Rest(position, copy) => {
+                self.add_rest(&position, copy, number)?;
                 self.remembered.retain(|p| *p != position);
             }
         }
@@ -240,9 +252,9 @@ impl Files {
         let lost: Vec<Position> = self.remembered.iter().filter(|p| !p.done).cloned().collect();
         for position in lost {
             let name = PathBuf::from(&position.path);
-            if let Some((path, id, head)) = find_copy(&name, &position.head, position.offset, &|id| self.is_read(id))? {
+            if let Some(copy) = find_copy(&name, &position.head, position.offset, &|id| self.is_read(id)) {
                 self.remembered.retain(|p| *p != position);
-                self.add_rest(&position, &path, id, head, number)?;
+                self.add_rest(&position, copy, number)?;
             }
         }
         // What is older than what has its name now comes first.
@@ -250,18 +262,11 @@ impl Files {
         Ok(())
     }
 
-    /// Reads the rest of what was read up to `position`, where it is now: under `path`.
-    fn add_rest(
-        &mut self,
-        position: &Position,
-        path: &Path,
-        id: Identity,
-        head: Vec<u8>,
-        number: &mut impl FnMut(&Path) -> usize,
-    ) -> Result<()> {
+    /// Reads the rest of what was read up to `position`, where it is now.
+    fn add_rest(&mut self, position: &Position, copy: Copied, number: &mut impl FnMut(&Path) -> usize) -> Result<()> {
         let name = Path::new(&position.path);
-        let (input, before) = (self.input(name, number), self.contents.len());
-        self.add(input, position.clone(), path, id, head)?;
+        let (input, before, id) = (self.input(name, number), self.contents.len(), copy.id);
+        self.add(input, position.clone(), copy)?;
         // What lost its name gets no more of it; what still has it may grow.
         let keeps_it = name.metadata().is_ok_and(|metadata| Identity::of(&metadata) == id);
         if let Some(content) = self.contents.get_mut(before).filter(|_| !keeps_it) {
@@ -287,19 +292,10 @@ impl Files {
         Position { text, path, device, inode, head: Fingerprint::default(), offset, inside, done }
     }
 
-    /// Reads the file under `path` from `from` on. A file that has gone meanwhile is not read.
-    fn add(&mut self, input: usize, from: Position, path: &Path, id: Identity, mut head: Vec<u8>) -> Result<()> {
-        let file = match InputFile::open(path) {
-            Ok(file) => file,
-            Err(_) if !path.exists() => return Ok(()),
-            Err(e) => return Err(e),
-        };
+    /// Reads a file from `from` on.
+    fn add(&mut self, input: usize, from: Position, Copied { file, id, mut head }: Copied) -> Result<()> {
         if file.magic == Magic::Parquet {
-            return Err(Error::input("is a Parquet file, which cannot be followed").in_file(path));
-        }
-        // Between the look and this another file may have come under the name.
-        if file.file.metadata().is_ok_and(|m| Identity::of(&m) != id) {
-            return Ok(());
+            return Err(file.error("is a Parquet file, which cannot be followed"));
         }
         head.truncate(usize::try_from(from.offset).unwrap_or(HEAD).min(HEAD));
         self.contents.push(Content::new(input, from, file, id, head));
@@ -312,11 +308,12 @@ impl Files {
             // What takes over a name may be gone from it before the next look. Under other names it may become a copy.
             return Ok(if self.takes_over(path) { Found::New } else { Found::Unclear });
         }
-        let packed = InputFile::open(path)?.magic != Magic::Plain;
+        let Some(file) = open(path, id)? else { return Ok(Found::Unclear) };
+        let packed = file.magic != Magic::Plain;
         if packed && !self.is_settled(id, seen) {
             return Ok(Found::Unclear);
         }
-        let Some(head) = head_of(path, HEAD)? else { return Ok(Found::Unclear) };
+        let Some(head) = head_of(&file, HEAD)? else { return Ok(Found::Unclear) };
         let related = |other: &str| is_related(path, Path::new(other));
         for content in &self.contents {
             // What takes over a name is new, however alike it is.
@@ -349,7 +346,7 @@ impl Files {
                 continue;
             }
             let more = if packed { !position.done } else { seen.len > position.offset };
-            return Ok(if more { Found::Rest(position.clone(), head) } else { Found::Copy });
+            return Ok(if more { Found::Rest(position.clone(), Copied { file, id, head }) } else { Found::Copy });
         }
         Ok(Found::New)
     }
@@ -386,14 +383,11 @@ impl Files {
         }
         let text = self.start(&name).text;
         self.contents[at].restart(text);
-        let before = self.contents.len();
-        if let Some((path, id, head)) = find_copy(&name, &old.head, old.offset, &|id| self.is_read(id))? {
-            self.add(input, old.clone(), &path, id, head)?;
-        }
-        if self.contents.len() == before {
+        let Some(copy) = find_copy(&name, &old.head, old.offset, &|id| self.is_read(id)) else {
             self.remember(old);
             return Ok(0);
-        }
+        };
+        self.add(input, old, copy)?;
         if let Some(mut rest) = self.contents.pop() {
             rest.retire();
             self.contents.insert(at, rest);

@@ -1,5 +1,6 @@
 //! Following as the source sees it: what is done to files while they are read, and which records come of it.
 
+use super::copies::find_copy;
 use super::files::Files;
 use super::*;
 use crate::format::json::JsonDecoder;
@@ -306,6 +307,43 @@ fn a_file_that_is_copied_and_cut_back_is_read_from_its_copy() {
         std::thread::sleep(2 * Duration::from_millis(300));
         follower.have(31);
     }
+}
+
+/// Also if that happens between a listing of the folder and a look at what was listed.
+#[test]
+fn a_copy_that_is_packed_while_it_is_looked_for_is_found() {
+    let (_dir, path) = folder();
+    append(&path("a.log.1"), &lines(0..10));
+    let read = lines(0..4);
+    let packed = std::cell::Cell::new(false);
+    let is_read = |_| {
+        if !packed.replace(true) {
+            gzip(&path("a.log.1"));
+        }
+        false
+    };
+    let head = Fingerprint::of(read.as_bytes());
+    let copy = find_copy(&path("a.log"), &head, read.len() as u64, &is_read).expect("it is there all the time");
+    assert_eq!((copy.file.path, copy.head), (Some(path("a.log.1.gz")), lines(0..10).into_bytes()));
+    assert!(find_copy(&path("a.log"), &Fingerprint::of(b"other"), 5, &|_| false).is_none());
+}
+
+/// It is open, whatever becomes of its name.
+#[test]
+fn a_packed_copy_that_vanishes_is_read_to_its_end() {
+    let (_dir, path) = folder();
+    append(&path("a.log"), &lines(0..3));
+    let mut follower = Follower::new(&[path("a.log")]);
+    follower.have(3);
+    append(&path("a.log"), &lines(3..6));
+    fs::copy(path("a.log"), path("a.log.1")).unwrap();
+    gzip(&path("a.log.1"));
+    File::create(path("a.log")).unwrap();
+    follower.reader.next_look = Instant::now();
+    assert_eq!(follower.reader.files.replaced(0).unwrap(), 1);
+    fs::remove_file(path("a.log.1.gz")).unwrap();
+    append(&path("a.log"), &lines(6..9));
+    follower.have(9);
 }
 
 #[test]
