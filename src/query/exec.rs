@@ -147,6 +147,8 @@ struct Fold<K: KeyRows> {
     /// No more is read, because the run is to end and its state to be saved; and it is.
     stopped: bool,
     saved: bool,
+    /// Live input has come to its end because the run was stopped, not by itself.
+    is_over: bool,
     /// The last block that was taken.
     done: u64,
     /// Tasks below this one, and blocks up to this one, were counted by a run before this one.
@@ -261,6 +263,7 @@ impl<K: KeyRows> Fold<K> {
             finished: saved.as_ref().is_some_and(|saved| saved.sealed),
             saver,
             stopped: false,
+            is_over: false,
             saved: false,
             done: before.1,
             before,
@@ -417,6 +420,7 @@ impl<K: KeyRows> Fold<K> {
             },
         )?;
         let is_over = ended && flow.over && context.live.as_ref().is_some_and(Live::is_stopped);
+        self.is_over = is_over;
         let stopped = ended && *stopped;
         let dry = ended && live && !flow.over;
         if let Some(saver) = saver.as_mut().filter(|_| ended && (stopped || !dry)) {
@@ -466,7 +470,8 @@ impl<K: KeyRows> Fold<K> {
 
     /// Hands the windows that have closed, or all at the end, over to the emitter.
     fn close(&mut self) -> Result<()> {
-        let stopped = self.finished && self.context.live.as_ref().is_some_and(Live::is_stopped);
+        // As it was when the end was reached: a stop that comes now is too late to leave anything open.
+        let stopped = self.finished && self.is_over;
         if stopped && self.context.live.as_ref().is_some_and(|live| live.keep_open) {
             return Ok(());
         }

@@ -19,6 +19,7 @@ use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -68,6 +69,8 @@ struct Scene {
     kind: Kind,
     text: String,
     log: PathBuf,
+    /// It is stopped as soon as its input has ended.
+    stopped_late: bool,
 }
 
 impl Scene {
@@ -97,6 +100,10 @@ impl Scene {
             }
         }
         let mut live = Live::new().follow(true).idle(Duration::ZERO);
+        if self.stopped_late {
+            let stop = live.stop_flag();
+            script.ended = Some(Arc::new(move || stop.store(true, Ordering::Relaxed)));
+        }
         live.script = script;
         let query = Query::files(inputs).format(Format::Json).time(Some("ts".into()), TimeFormat::EpochMicros);
         // Which records come together is decided by the clock, and rounding by which are folded together.
@@ -145,7 +152,7 @@ fn logged(disk: &MemoryDisk) -> usize {
 fn whatever_fails_the_rows_are_the_same(of: Of, kind: Kind) {
     let dir = tempfile::tempdir().unwrap();
     let text = text(if of == Of::Followed { 36 } else { 90 });
-    let scene = Scene { of, kind, text, log: dir.path().join("a.log") };
+    let scene = Scene { of, kind, text, log: dir.path().join("a.log"), stopped_late: false };
     scene.begin();
     let (good, want) = (MemoryDisk::new("/d"), Tape::default());
     let counted = scene.run(&good, &want).unwrap().unwrap();
@@ -206,4 +213,21 @@ fn standard_input_goes_on() {
 fn connections_go_on() {
     whatever_fails_the_rows_are_the_same(Of::Connections, LIVE);
     whatever_fails_the_rows_are_the_same(Of::Connections, Kind { window: Some((50, 50)), ..LIVE });
+}
+
+/// A stop that comes behind the end of the input leaves nothing open: the run is complete, and nobody goes on with it.
+#[test]
+fn a_stop_that_comes_behind_the_end_changes_nothing() {
+    let mut scene =
+        Scene { of: Of::Stdin, kind: LIVE, text: text(90), log: PathBuf::from("/none"), stopped_late: false };
+    let mut found = Vec::new();
+    for stopped_late in [false, true] {
+        scene.stopped_late = stopped_late;
+        let (disk, tape) = (MemoryDisk::new("/d"), Tape::default());
+        let counted = scene.run(&disk, &tape).unwrap().unwrap();
+        assert!(scene.run(&disk, &tape).unwrap().is_none(), "it is finished");
+        found.push((tape.take(), counted.ledger, counted.windows));
+    }
+    same_cells(&found[1].0, &found[0].0);
+    assert_eq!((found[1].1, found[1].2), (found[0].1, found[0].2));
 }

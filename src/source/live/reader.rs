@@ -562,6 +562,8 @@ impl Reader for LiveReader {
     }
 
     fn finish(&mut self) -> Result<()> {
+        #[cfg(test)]
+        self.live.script.ended.iter().for_each(|ended| ended());
         self.seen.check()
     }
 }

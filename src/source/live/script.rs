@@ -19,6 +19,8 @@ pub(crate) struct Script {
     /// In place of connections.
     pub(crate) connections: Arc<Mutex<VecDeque<Box<dyn Read + Send>>>>,
     pub(crate) dry: Option<Arc<Dry>>,
+    /// What is done when a run has read all that came, and is not stopped.
+    pub(crate) ended: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 
 impl fmt::Debug for Script {
