@@ -9,7 +9,7 @@ use arrow_schema::SchemaRef;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use windrow::memory::{default_limit, least_limit};
 use windrow::metrics::Statistics;
@@ -139,10 +139,22 @@ impl Output<'_> {
 }
 
 /// Sets `stop` at the first signal that asks for an end; the second one ends the process.
-fn at_signals(stop: &Arc<AtomicBool>) {
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+pub fn at_signals(stop: &Arc<AtomicBool>) {
+    at_first_of(&[signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM], stop, || {});
+}
+
+/// The same for `signals`; `between` is done before each is taken care of in full.
+fn at_first_of(signals: &[i32], stop: &Arc<AtomicBool>, between: impl Fn()) {
+    let early = Arc::new(AtomicBool::new(false));
+    for &signal in signals {
+        // One that comes between the other two would be caught by the first, and not be told by the second.
+        let _ = signal_hook::flag::register(signal, early.clone());
         let _ = signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, stop.clone());
+        between();
         let _ = signal_hook::flag::register(signal, stop.clone());
+    }
+    if early.load(Ordering::Relaxed) {
+        stop.store(true, Ordering::Relaxed);
     }
 }
 
@@ -294,4 +306,23 @@ pub fn keys(lists: &[String]) -> Result<Vec<String>> {
         return Err(Error::usage("--key: a field name is missing between the commas"));
     }
     Ok(keys)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use signal_hook::consts::{SIGUSR1, SIGUSR2};
+    use signal_hook::low_level::raise;
+
+    /// Whether it comes while the handlers are being installed, or later.
+    #[test]
+    fn no_signal_is_lost() {
+        let (early, late) = (Arc::default(), Arc::default());
+        at_first_of(&[SIGUSR1], &early, || raise(SIGUSR1).unwrap());
+        assert!(early.load(Ordering::Relaxed));
+        at_first_of(&[SIGUSR2], &late, || {});
+        assert!(!late.load(Ordering::Relaxed));
+        raise(SIGUSR2).unwrap();
+        assert!(late.load(Ordering::Relaxed));
+    }
 }

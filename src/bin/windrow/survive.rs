@@ -1,7 +1,7 @@
 //! `--checkpoint` and `--supervise`: runs that go on where they died.
 
 use crate::args::Replay;
-use crate::common::Output;
+use crate::common::{Output, at_signals};
 use crate::lines::Lines;
 use crate::progress::say;
 use std::fmt;
@@ -138,10 +138,7 @@ impl Side for RowsOut {
 /// Runs this very command in a process of its own, and again as long as that is of use, at most `restarts` times.
 pub fn supervise(restarts: u32) -> Result<()> {
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        let _ = signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, stop.clone());
-        let _ = signal_hook::flag::register(signal, stop.clone());
-    }
+    at_signals(&stop);
     let program =
         std::env::current_exe().map_err(|e| Error::new(ErrorKind::Io, "the program is not found").because(e))?;
     let mut arguments: Vec<std::ffi::OsString> = Vec::new();
