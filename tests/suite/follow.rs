@@ -100,6 +100,16 @@ impl Running {
 
     pub fn end(mut self) -> Ran {
         self.stdin = None;
+        self.ended()
+    }
+
+    /// Tells it to end. Its standard input stays open meanwhile: a program that sees both may take the end of that for its own.
+    pub fn stop(self) -> Ran {
+        self.signal("-TERM");
+        self.ended()
+    }
+
+    fn ended(mut self) -> Ran {
         let status = wait_for("the end", || self.child.try_wait().unwrap());
         for reader in std::mem::take(&mut self.readers) {
             reader.join().unwrap();
@@ -167,8 +177,7 @@ fn history_and_then_what_is_appended_through_rotation() {
     fs::File::create(&log).unwrap();
     append(&log, &minute(6, "b", 1));
     run.shows(&row(4, "b", 5));
-    run.signal("-TERM");
-    let ran = run.end().good();
+    let ran = run.stop().good();
     assert_eq!(ran.stat("used"), 3 + 2 + 1 + 4 + 1 + 2 + 3 + 1);
     assert_eq!(rows(&ran.out).len(), 6);
     assert!(ran.err.contains("stopped: the last 1 window was still open and may be partial"), "{}", ran.err);
@@ -258,8 +267,7 @@ fn a_flood_fills_bounded_buffers_and_nothing_is_lost() {
     wait_for("all windows", || {
         (run.out.lock().unwrap().iter().filter(|b| **b == b'\n').count() as u64 > records).then_some(())
     });
-    run.signal("-TERM");
-    let ran = run.end().good();
+    let ran = run.stop().good();
     assert_eq!(ran.stat("used"), records + 1);
 }
 
@@ -279,8 +287,7 @@ fn a_quiet_file_holds_windows_open_until_it_is_idle_and_counts_again() {
     append(&quiet, &minute(5, "q", 1));
     append(&quiet, &minute(7, "q", 20));
     run.shows(&(row(5, "b", 20) + &row(5, "q", 1)));
-    run.signal("-TERM");
-    let ran = run.end().good();
+    let ran = run.stop().good();
     assert_eq!((ran.stat("late"), ran.stat("used")), (1, 1 + 1 + 1 + 20 + 1 + 20));
 }
 
@@ -350,8 +357,7 @@ fn a_replay_keeps_the_pace_of_its_records() {
     append(&log, "{\"ts\":1715943600000,\"k\":\"a\"}\n");
     let run = Running::new(&[&args[1..], &["--speed", "20x"]].concat());
     run.shows("\n2024-05-17T10:00:08Z");
-    run.signal("-TERM");
-    assert!(run.end().good().err.contains("may be partial"));
+    assert!(run.stop().good().err.contains("may be partial"));
     let error = windrow(&["replay", &log, "--window", "1s", "--speed", "0x"]).fails(2);
     assert!(error.contains("1x or 60x"), "{error}");
 }
@@ -369,8 +375,7 @@ fn outputs_can_be_read_while_they_grow() {
             text.contains("2024-05-17T10:00:00Z").then_some(text)
         });
         assert!(shown.ends_with('\n') && !shown.contains("before"), "{shown}");
-        run.signal("-TERM");
-        run.end().good();
+        run.stop().good();
         assert!(fs::read_to_string(&output).unwrap().contains("2024-05-17T10:01:00Z"));
     }
 }
@@ -389,8 +394,7 @@ fn parquet_is_rolled_into_files_that_are_complete() {
         wait_for("a file", || numbered(n).exists().then_some(()));
         assert_eq!(count(numbered(n)).len(), 1);
     }
-    run.signal("-TERM");
-    run.end().good();
+    run.stop().good();
     assert_eq!(count(numbered(4))[0][3], "20");
     assert_eq!(fs::read(numbered(1)).unwrap(), b"of an earlier run");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1 + 4, "nothing else is left");
@@ -439,8 +443,7 @@ fn a_followed_log_goes_on_behind_what_was_saved() {
         want += &row(at, "a", n);
         match at % 3 {
             0 => {
-                run.signal("-TERM");
-                let ran = run.end().good();
+                let ran = run.stop().good();
                 let says = |text: &str| ran.err.contains(text);
                 // The first one that was killed may not have come to a checkpoint.
                 assert!(says("going on from the checkpoint in ") || stopped == 0, "{}", ran.err);
@@ -457,8 +460,7 @@ fn a_followed_log_goes_on_behind_what_was_saved() {
     }
     append(&log, &minute(20, "b", 30));
     written(&row(13, "a", 33));
-    run.signal("-TERM");
-    let ran = run.end().good();
+    let ran = run.stop().good();
     assert_eq!(fs::read_to_string(&out).unwrap(), want);
     assert_eq!((ran.stat("used"), ran.stat("late")), (30 + (21..34).sum::<u64>() + 30, 0));
     assert_eq!(stopped, 4);
@@ -495,15 +497,13 @@ fn a_silent_log_is_waited_for_again_when_a_run_goes_on() {
     let run = Running::new(&args);
     append(&busy, &(1..4).map(|at| minute(at, "a", 30)).collect::<String>());
     written(&row(2, "a", 30));
-    run.signal("-TERM");
-    run.end().good();
+    run.stop().good();
     for (log, key) in [(&busy, "a"), (&quiet, "b")] {
         append(log, &(4..30).map(|at| minute(at, key, 30)).collect::<String>());
     }
     let run = Running::new(&args);
     written(&row(28, "b", 30));
-    run.signal("-TERM");
-    let ran = run.end().good();
+    let ran = run.stop().good();
     assert_eq!((ran.stat("used"), ran.stat("late")), (60 + 3 * 30 + 2 * 26 * 30, 0));
 }
 
@@ -530,8 +530,7 @@ fn fields_keep_their_types_when_a_run_goes_on() {
     ];
     let run = Running::new(&args);
     wait_for("a checkpoint", || std::path::Path::new(&saved).join("manifest-0").exists().then_some(()));
-    run.signal("-TERM");
-    run.end().good();
+    run.stop().good();
     // Read for the first time, it would be a number with a fraction, and the state that of another type.
     append(&log, &[record(1, "2.5"), record(30, "1")].concat());
     let error = Running::new(&args).end().fails(1);

@@ -66,8 +66,7 @@ fn standard_input_is_counted_once_however_often_a_run_dies() {
             match at % 4 {
                 1 => drop(run),
                 3 => {
-                    run.signal("-TERM");
-                    let ran = run.end().good();
+                    let ran = run.stop().good();
                     assert!(ran.err.contains("the state is saved in "), "{}", ran.err);
                 }
                 _ => continue,
@@ -75,8 +74,7 @@ fn standard_input_is_counted_once_however_often_a_run_dies() {
             // One that is stopped while it starts changes nothing.
             let early = Running::new(&args);
             std::thread::sleep(std::time::Duration::from_millis(u64::from(at) * 7));
-            early.signal("-TERM");
-            early.end();
+            early.stop();
             run = Running::new(&args);
         }
         // Its end closes what is open, and the run.
@@ -124,8 +122,7 @@ fn a_slow_sender_that_comes_back_loses_nothing() {
     drop(run);
     let run = Running::new(&args);
     let _again = send(&run, [minute(2, "slow", 20), minute(6, "fast", 20)]);
-    run.signal("-TERM");
-    let ran = run.end().good();
+    let ran = run.stop().good();
     assert_eq!((ran.stat("used"), ran.stat("late")), (80, 0));
 }
 
@@ -165,16 +162,14 @@ fn connections_are_counted_once_however_often_a_run_dies() {
             match at % 4 {
                 1 => drop(run),
                 3 => {
-                    run.signal("-TERM");
-                    run.end().good();
+                    run.stop().good();
                 }
                 _ => continue,
             }
             run = Running::new(&args);
             connections = connect(&run);
         }
-        run.signal("-TERM");
-        let ran = run.end().good();
+        let ran = run.stop().good();
         assert_eq!(fs::read_to_string(&paths[0]).unwrap(), want, "{every}");
         assert_eq!((ran.stat("used"), ran.stat("late"), ran.stat("bad")), (2 * (20..29).sum::<u64>(), 0, 0));
         let other = windrow(&[&["replay", "--follow", "-"], &args[2..]].concat()).fails(2);
