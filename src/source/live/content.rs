@@ -15,7 +15,11 @@ use crate::source::{BLOCK_BYTES, ReadOptions};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
+
+/// How old a change must be for its time to tell what a file is from what it becomes next: the clocks of file systems are
+/// coarse, two seconds at worst, and those of a busy machine stand still for a while.
+const COARSE: Duration = Duration::from_secs(2);
 
 /// What a look at a text came to.
 pub(super) enum Got {
@@ -53,7 +57,7 @@ pub(super) struct Content {
     inside: bool,
     /// The first bytes, as far as they were read.
     pub(super) head: Vec<u8>,
-    /// Size and time of change when it was last found that there is nothing new.
+    /// Size and time of change when it was last found that there is nothing new, if the same ones can only mean that again.
     seen: Option<(u64, Option<SystemTime>)>,
     /// When it last had something new, or was retired.
     pub(super) changed: Instant,
@@ -145,11 +149,15 @@ impl Content {
     }
 
     fn read_plain(&mut self, reading: &Reading, last: bool) -> Result<Got> {
+        let before = SystemTime::now();
         let metadata = self.file.file.metadata().map_err(|e| self.file.error("cannot be read").because(e))?;
         let now = (metadata.len(), metadata.modified().ok());
         if self.seen == Some(now) && !last {
             return Ok(Got::Nothing);
         }
+        // What was changed just now may be cut back and written anew with the same size at the same time.
+        let age = now.1.and_then(|modified| before.duration_since(modified).ok());
+        let settled = age.is_some_and(|age| age >= COARSE);
         let mut wanted = BLOCK_BYTES as usize;
         loop {
             let available = usize::try_from(now.0.saturating_sub(self.offset)).unwrap_or(usize::MAX);
@@ -170,7 +178,7 @@ impl Content {
                 continue;
             }
             if end == 0 {
-                self.seen = Some(now);
+                self.seen = settled.then_some(now);
                 reading.pool.give(buffer);
                 return Ok(Got::Nothing);
             }

@@ -5,7 +5,8 @@
 //! changes ([`hint`](super::hint) may say that a look is worth while). A *content* is one text, read once, whatever the names and files are that hold it. What a look finds under
 //! the names is a content that is being read (by device and inode), a copy of one that is or was (by its first bytes), or a new one.
 //!
-//! Cost of a look: a listing of the folders of patterns, one `stat` for each file.
+//! Cost of a look: a listing of the folders of patterns, one `stat` for each file, and the first bytes of those that changed in the
+//! last two seconds.
 
 use super::content::{Content, head_of};
 use super::copies::{Copied, find_copy, is_related};

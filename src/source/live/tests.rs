@@ -309,6 +309,24 @@ fn a_file_that_is_copied_and_cut_back_is_read_from_its_copy() {
     }
 }
 
+/// The clock of a file system may stand still meanwhile.
+#[test]
+fn a_file_that_is_written_anew_with_the_same_size_and_time_is_noticed() {
+    let (_dir, path) = folder();
+    append(&path("a.log"), &lines(10..11));
+    let mut follower = Follower::new(&[path("a.log")]);
+    follower.until("the first number", |f| f.numbers == [10]);
+    follower.take();
+    let modified = fs::metadata(path("a.log")).unwrap().modified().unwrap();
+    append(&path("a.log"), &lines(11..13));
+    fs::copy(path("a.log"), path("a.log.1")).unwrap();
+    let file = File::create(path("a.log")).unwrap();
+    (&file).write_all(lines(13..14).as_bytes()).unwrap();
+    file.set_modified(modified).unwrap();
+    follower.until("the last number", |f| f.numbers.len() == 4);
+    assert_eq!(follower.numbers, [10, 11, 12, 13]);
+}
+
 /// Also if that happens between a listing of the folder and a look at what was listed.
 #[test]
 fn a_copy_that_is_packed_while_it_is_looked_for_is_found() {
