@@ -53,9 +53,8 @@ pub(crate) trait KeyBatch {
     }
     /// Appends the hashes that [`append`](Self::append) has left out.
     fn complete(&self, hashes: &mut Vec<u64>) {
-        if let Some(rest) = self.words().and_then(|words| words.get(hashes.len()..)) {
-            hashes.extend(rest.iter().map(|word| hash_word(*word)));
-        }
+        let rest = self.words().and_then(|words| words.get(hashes.len()..)).unwrap_or_default();
+        hashes.extend(rest.iter().map(|word| hash_word(*word)));
     }
     /// Whether rows `a` and `b`, of equal hashes, have the same key.
     fn same(&self, a: usize, b: usize) -> bool;
@@ -277,10 +276,7 @@ impl ByteRows {
         &self.data[start as usize..(start + len) as usize]
     }
 
-    /// Appends the key of one row.
-    ///
-    /// # Errors
-    /// If the keys of a block are more than 4 GiB.
+    /// Appends the key of one row, unless those of the block are more than 4 GiB then.
     #[inline]
     fn push(&mut self, bytes: &[u8]) -> Result<()> {
         let start = self.data.len();

@@ -142,7 +142,7 @@ impl InputFile {
     }
 
     /// The bytes of a regular file from the first one on, whatever is read of it elsewhere and becomes of its name.
-    pub(crate) fn from_start(&self) -> std::io::Result<FromStart> {
+    pub(crate) fn reread(&self) -> std::io::Result<FromStart> {
         Ok(FromStart { file: self.file.try_clone()?, at: 0 })
     }
 
@@ -156,7 +156,7 @@ impl InputFile {
     }
 }
 
-/// See [`InputFile::from_start`].
+/// See [`InputFile::reread`].
 pub(crate) struct FromStart {
     file: File,
     at: u64,

@@ -288,7 +288,7 @@ impl Packed {
     /// The text in `file` behind its first `offset` bytes; `None` if it does not go so far yet.
     fn open(file: &InputFile, offset: u64) -> Result<Option<Packed>> {
         let failed = |e| file.error("cannot be decompressed").because(e);
-        let mut reader = unpacked(file.magic, file.from_start().map_err(failed)?)?;
+        let mut reader = unpacked(file.magic, file.reread().map_err(failed)?)?;
         match std::io::copy(&mut (&mut reader).take(offset), &mut std::io::sink()) {
             Ok(_) => Ok(Some(Packed { reader, rest: Vec::new() })),
             Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
@@ -301,7 +301,7 @@ impl Packed {
 pub(super) fn head_of(file: &InputFile, most: usize) -> Result<Option<Vec<u8>>> {
     let mut head = Vec::new();
     let failed = |e| file.error("cannot be read").because(e);
-    let reader = unpacked(file.magic, file.from_start().map_err(failed)?)?;
+    let reader = unpacked(file.magic, file.reread().map_err(failed)?)?;
     match reader.take(most as u64).read_to_end(&mut head) {
         Ok(_) => Ok(Some(head)),
         Err(_) if file.magic != Magic::Plain => Ok(None),

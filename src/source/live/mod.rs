@@ -9,6 +9,8 @@
 
 mod content;
 mod copies;
+#[cfg(test)]
+mod copy_tests;
 mod files;
 mod hint;
 mod pace;

@@ -555,9 +555,7 @@ impl Reader for LiveReader {
                 times[content.input] = look(&*decoder, &first)?;
             }
         }
-        for (input, time) in self.inputs.iter_mut().zip(&times) {
-            input.place = *time;
-        }
+        self.inputs.iter_mut().zip(&times).for_each(|(input, time)| input.place = *time);
         Ok(times)
     }
 
