@@ -16,6 +16,10 @@ pub(crate) struct Partitioning {
 const KEYS_PER_PARTITION: usize = 2048;
 /// Keys that are so few that a partition for each worker is enough.
 const FEW_KEYS: usize = 256;
+/// Keys that are so few that one partition is enough, if each of them stands in the block so often: a short first block says
+/// nothing of the keys to come.
+const VERY_FEW_KEYS: usize = 8;
+const REPEATED: usize = 1024;
 /// The most partitions that the first block asks for, as a logarithm.
 const MOST_BITS: u32 = 6;
 /// Blocks of fewer rows do not ask for so many.
@@ -48,8 +52,8 @@ impl Partitioning {
             }
             // A block in which keys hardly repeat says only that there are many.
             let all = if keys * 8 > rows { usize::MAX / 2 } else { 4 * keys };
-            // A few keys are less work than to part every pane.
-            if keys <= 8 {
+            // Very few keys, each again and again, are less work than to part every pane.
+            if keys <= VERY_FEW_KEYS && keys * REPEATED <= rows {
                 return 0;
             }
             // Each partition has its share of every pane: with few keys, more of them are more to do, not less each.
@@ -58,5 +62,22 @@ impl Partitioning {
             let wanted = (all / KEYS_PER_PARTITION).next_power_of_two().ilog2();
             wanted.clamp(least.min(self.most), self.most)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bits(rows: usize, keys: usize) -> u32 {
+        Partitioning::new(None, 2, false, None).bits(rows, keys)
+    }
+
+    #[test]
+    fn the_first_block_tells_how_many_partitions_there_are_unless_it_is_short() {
+        assert_eq!((bits(65_536, 1), bits(65_536, 8), bits(65_536, 9)), (0, 0, 1));
+        assert_eq!((bits(65_536, 300), bits(65_536, 60_000)), (3, MOST_BITS));
+        // A few lines of different keys, as a live input begins: there may be any number of them.
+        assert_eq!((bits(1, 1), bits(3, 3), bits(8, 8)), (MOST_BITS, MOST_BITS, MOST_BITS));
     }
 }
