@@ -197,7 +197,8 @@ impl<K: KeyRows> Fold<K> {
                 if task * context.threads > blocks {
                     spill.evict_all()?;
                 }
-                round.min(blocks / 2 / task).max(1)
+                // Three rounds are in memory at a time.
+                round.min(blocks / 3 / task).max(1)
             }
             None => round,
         };
