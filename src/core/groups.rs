@@ -1,7 +1,7 @@
 //! Interning: keys become small dense integers, once per record, and from there on everything is index arithmetic.
 //!
-//! The table holds `(id, tag)` pairs only; keys live in the face's [`KeyStore`], hashes beside them here. Every id has
-//! one key and every live key one id. Ids of keys that left are recycled, so tables indexed by id stay as small as the
+//! The table holds ids only, so that it is small: what a lookup misses in the cache is what it costs. Keys live in the
+//! face's [`KeyStore`], hashes beside them here. Every id has one key and every live key one id. Ids of keys that left are recycled, so tables indexed by id stay as small as the
 //! greatest number of keys that were live at once.
 //!
 //! Cost: one probe (about 5 ns while the partition's table fits the L2 cache) and one key comparison a row.
@@ -19,8 +19,13 @@ pub trait KeyStore {
     /// A batch of candidate keys, addressed by row.
     type Rows: ?Sized;
 
-    /// Whether the key of `id`, whose hash ends in the same 32 bits as that of `row`, is the key of `row`.
+    /// Whether the key of `id` is the key of `row`, or looks like it and has another hash.
     fn is(&self, id: GroupId, rows: &Self::Rows, row: usize) -> bool;
+
+    /// Whether there is a key that looks like the one of `row` and has another hash.
+    fn has_double(&self, _rows: &Self::Rows, _row: usize) -> bool {
+        false
+    }
 
     /// Stores the key of `row` under `id`, which is `len()` or was freed before.
     fn put(&mut self, id: GroupId, rows: &Self::Rows, row: usize);
@@ -35,18 +40,11 @@ pub trait KeyStore {
 /// The keys of one partition and their ids.
 #[derive(Debug, Default)]
 pub struct Groups<K> {
-    table: HashTable<Slot>,
+    table: HashTable<GroupId>,
     /// The published hash of each id's key.
     hashes: Vec<u64>,
     free: Vec<GroupId>,
     keys: K,
-}
-
-/// A table entry: 32 bits of the hash spare a look at the key for nearly all mismatches.
-#[derive(Debug, Clone, Copy)]
-struct Slot {
-    id: GroupId,
-    tag: u32,
 }
 
 impl<K: KeyStore> Groups<K> {
@@ -63,7 +61,7 @@ impl<K: KeyStore> Groups<K> {
     /// Makes room for so many more keys.
     pub fn reserve(&mut self, keys: usize) {
         let Groups { table, hashes, .. } = self;
-        table.reserve(keys, |slot| probe(hashes[slot.id as usize]));
+        table.reserve(keys, |id| probe(hashes[*id as usize]));
         hashes.reserve(keys);
     }
 
@@ -105,14 +103,13 @@ impl<K: KeyStore> Groups<K> {
         let Groups { table, hashes: stored, free, keys } = self;
         for row in wanted {
             let hash = hashes[row];
-            let tag = hash as u32;
             let found = table.entry(
                 probe(hash),
-                |slot| slot.tag == tag && keys.is(slot.id, rows, row),
-                |slot| probe(stored[slot.id as usize]),
+                |id| keys.is(*id, rows, row) && (!keys.has_double(rows, row) || stored[*id as usize] == hash),
+                |id| probe(stored[*id as usize]),
             );
             out.push(match found {
-                Entry::Occupied(slot) => slot.get().id,
+                Entry::Occupied(known) => *known.get(),
                 Entry::Vacant(vacant) => {
                     let id = match free.pop() {
                         Some(id) => {
@@ -125,7 +122,7 @@ impl<K: KeyStore> Groups<K> {
                         }
                     };
                     keys.put(id, rows, row);
-                    vacant.insert(Slot { id, tag });
+                    vacant.insert(id);
                     id
                 }
             });
@@ -135,8 +132,8 @@ impl<K: KeyStore> Groups<K> {
     /// Frees `id`, whose key has left; the id will be given to another key.
     pub fn free(&mut self, id: GroupId) {
         let hash = self.hashes[id as usize];
-        if let Ok(slot) = self.table.find_entry(probe(hash), |slot| slot.id == id) {
-            slot.remove();
+        if let Ok(known) = self.table.find_entry(probe(hash), |known| *known == id) {
+            known.remove();
             self.keys.free(id);
             self.free.push(id);
         }
@@ -144,7 +141,7 @@ impl<K: KeyStore> Groups<K> {
 
     /// Ids in the order of their hashes (ties by `tie`), which inside a partition is the order of the output.
     pub fn by_hash(&self, tie: impl Fn(&K, GroupId, GroupId) -> std::cmp::Ordering) -> Vec<GroupId> {
-        let hashes = || self.table.iter().map(|slot| self.hashes[slot.id as usize]);
+        let hashes = || self.table.iter().map(|id| self.hashes[*id as usize]);
         let Some(first) = hashes().next() else { return Vec::new() };
         // The leading bits in which all agree say nothing; by as many more as leave a few keys each they are dealt out.
         let agree = hashes().fold(0, |differ, hash| differ | (hash ^ first)).leading_zeros();
@@ -154,8 +151,8 @@ impl<K: KeyStore> Groups<K> {
         let (mut offsets, mut places) = (Vec::new(), Vec::new());
         counting_sort(&buckets, 1 << bits, &mut offsets, &mut places);
         let mut ids: Vec<(u64, GroupId)> = vec![(0, 0); buckets.len()];
-        for (slot, at) in self.table.iter().zip(&places) {
-            ids[*at as usize] = (self.hashes[slot.id as usize], slot.id);
+        for (id, at) in self.table.iter().zip(&places) {
+            ids[*at as usize] = (self.hashes[*id as usize], *id);
         }
         for ends in offsets.windows(2) {
             let bucket = &mut ids[ends[0] as usize..ends[1] as usize];

@@ -5,17 +5,16 @@
 //! 1 value), then eight bytes, or a `u32` length and the text. A single null key is told from `0` and `""` by its
 //! hash, [`NULL_HASH`].
 
-use super::plan::is_word_like;
+use super::key_words::{word_array, words};
 use super::text::{TextColumn, is_text};
 use crate::core::groups::{GroupId, KeyStore};
 use crate::core::words::{Bytes, put, put_each, put_one};
 use crate::hash::{NULL_HASH, hash_bytes, hash_word};
 use crate::{Error, Result};
-use arrow_array::builder::{BooleanBuilder, StringBuilder};
+use arrow_array::builder::StringBuilder;
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float64Type, Int64Type, UInt64Type};
-use arrow_array::{Array, ArrayRef, Float64Array, Int64Array};
-use arrow_cast::cast;
+use arrow_array::types::Int64Type;
+use arrow_array::{Array, ArrayRef};
 use arrow_schema::DataType;
 use std::ops::Range;
 use std::sync::Arc;
@@ -73,45 +72,6 @@ pub(crate) trait KeyBatch {
 /// Whether a single key of this type is a word.
 pub(crate) fn is_word(data_type: &DataType) -> bool {
     !is_text(data_type)
-}
-
-/// A key column as 64-bit words; nulls as they are.
-fn words(column: &ArrayRef) -> Result<(Vec<u64>, Option<arrow_buffer::NullBuffer>)> {
-    let nulls = column.logical_nulls().filter(|n| n.null_count() > 0);
-    let words = match column.data_type() {
-        DataType::Int64 => column.as_primitive::<Int64Type>().values().iter().map(|v| *v as u64).collect(),
-        DataType::Float16 | DataType::Float32 | DataType::Float64 => {
-            let floats = cast(column, &DataType::Float64)?;
-            floats.as_primitive::<Float64Type>().values().iter().map(|v| float_word(*v)).collect()
-        }
-        DataType::UInt64 => column.as_primitive::<UInt64Type>().values().to_vec(),
-        DataType::Dictionary(_, values) => {
-            let (plain, _) = words(&cast(column, values)?)?;
-            plain
-        }
-        // Only what is a whole number of something: a decimal, say, would lose its fraction.
-        other if is_word_like(other) => {
-            let narrow = match other {
-                DataType::Date32 | DataType::Time32(_) => cast(column, &DataType::Int32)?,
-                _ => column.clone(),
-            };
-            let integers = cast(&narrow, &DataType::Int64)?;
-            integers.as_primitive::<Int64Type>().values().iter().map(|v| *v as u64).collect()
-        }
-        other => return Err(Error::usage(format!("a column of type {other} cannot be a key"))),
-    };
-    Ok((words, nulls))
-}
-
-/// The word of a float key: all NaN are one and −0 is 0.
-fn float_word(value: f64) -> u64 {
-    if value.is_nan() {
-        f64::NAN.to_bits()
-    } else if value == 0.0 {
-        0
-    } else {
-        value.to_bits()
-    }
 }
 
 /// Keys of one fixed-width field.
@@ -185,6 +145,11 @@ impl KeyStore for WordStore {
         self.0[id as usize] == rows.0[row]
     }
 
+    #[inline]
+    fn has_double(&self, rows: &WordRows, row: usize) -> bool {
+        rows.0[row] == 0
+    }
+
     fn put(&mut self, id: GroupId, rows: &WordRows, row: usize) {
         match self.0.get_mut(id as usize) {
             Some(old) => *old = rows.0[row],
@@ -232,32 +197,6 @@ fn load_nulls(hashes: &mut [u64], from: &mut Bytes<'_>) -> Option<()> {
     from.words::<u32>(count)?.into_iter().try_for_each(|row| {
         *hashes.get_mut(row as usize)? = NULL_HASH;
         Some(())
-    })
-}
-
-/// Words back as an array of the field's own type.
-fn word_array(words: impl Iterator<Item = Option<u64>>, data_type: &DataType) -> Result<ArrayRef> {
-    Ok(match data_type {
-        DataType::Float16 | DataType::Float32 | DataType::Float64 => {
-            let array: Float64Array = words.map(|w| w.map(f64::from_bits)).collect();
-            cast(&array, data_type)?
-        }
-        DataType::UInt64 => Arc::new(words.collect::<arrow_array::UInt64Array>()),
-        DataType::Dictionary(_, values) => cast(&word_array(words, values)?, data_type)?,
-        DataType::Boolean => {
-            let mut builder = BooleanBuilder::new();
-            words.for_each(|w| builder.append_option(w.map(|w| w != 0)));
-            Arc::new(builder.finish())
-        }
-        _ => {
-            let array: Int64Array = words.map(|w| w.map(|w| w as i64)).collect();
-            match data_type {
-                DataType::Int64 => Arc::new(array),
-                // Days and the shorter times are 32 bits wide and are cast by way of their own width.
-                DataType::Date32 | DataType::Time32(_) => cast(&cast(&array, &DataType::Int32)?, data_type)?,
-                _ => cast(&array, data_type)?,
-            }
-        }
     })
 }
 
@@ -420,6 +359,11 @@ impl KeyStore for ByteStore {
     #[inline]
     fn is(&self, id: GroupId, rows: &ByteRows, row: usize) -> bool {
         self.get(id) == rows.get(row)
+    }
+
+    #[inline]
+    fn has_double(&self, rows: &ByteRows, row: usize) -> bool {
+        rows.places[row].1 == 0
     }
 
     fn put(&mut self, id: GroupId, rows: &ByteRows, row: usize) {

@@ -34,6 +34,7 @@ mod flow;
 mod having;
 mod held;
 mod judge;
+mod key_words;
 mod keys;
 pub(crate) mod map;
 mod marked;
