@@ -4,14 +4,14 @@
 //! of each batch times its rows. Only when that bound leaves the narrow type are all cells widened, so the loops that
 //! add have no overflow check and the common cell costs 4 bytes (counts) or 8 (sums) instead of 16.
 
-use super::words::{Bytes, Word, put, put_one};
+use super::words::{Bytes, Packed, Word, put, put_one, put_packed};
 use std::ops::Range;
 
 /// Rows that are looked at together for whether they share a cell.
 const RUN: usize = if cfg!(test) { 2 } else { 16 };
 
 /// A narrow integer and the wide one that holds what no longer fits.
-pub trait Narrow: Word + Default + PartialEq + std::fmt::Debug + Send + Sync + 'static {
+pub trait Narrow: Packed + Default + PartialEq + std::fmt::Debug + Send + Sync + 'static {
     /// The wide type.
     type Wide: Word + Default + std::fmt::Debug + Send + Sync + std::ops::AddAssign + std::ops::SubAssign + 'static;
     /// The greatest magnitude the narrow type holds.
@@ -324,18 +324,19 @@ impl<N: Narrow> Integers<N> {
             return;
         }
         put_one(matches!(self.cells, Cells::Wide(_)) as u8, out);
-        for range in cells {
-            match &self.cells {
-                Cells::Narrow(v) => put(&v[range.clone()], out),
-                Cells::Wide(v) => put(&v[range.clone()], out),
+        match &self.cells {
+            Cells::Narrow(v) => {
+                let parts: Vec<&[N]> = cells.iter().map(|range| &v[range.clone()]).collect();
+                put_packed(&parts, out);
             }
+            Cells::Wide(v) => cells.iter().for_each(|range| put(&v[range.clone()], out)),
         }
     }
 
     /// The `count` cells that [`save`](Self::save) wrote, settled. They may take more memory than bytes.
     pub fn load(count: usize, from: &mut Bytes<'_>) -> Option<Self> {
         let cells = match from.word::<u8>()? {
-            0 => Cells::Narrow(from.words(count)?),
+            0 => Cells::Narrow(from.packed(count)?),
             1 => Cells::Wide(from.words(count)?),
             // All alike.
             2 if from.word::<u64>()? == count as u64 => Cells::Narrow(vec![from.word()?; count]),

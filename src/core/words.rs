@@ -1,9 +1,17 @@
 //! Plain numbers as bytes and back: how states travel to disk.
 //!
 //! Little-endian, without padding, lengths known to the reader. What is read back may be anything: every function says so
-//! by `None` instead of panicking, and takes no more memory than there are bytes.
+//! by `None` instead of panicking, and takes no more memory than there are bytes, or eight times that if they are packed.
 //!
-//! Cost: that of a copy.
+//! *Packed* words travel by those of their bytes only in which they differ: numbers of things are mostly small, or near
+//! each other, and what does not repeat no compression finds.
+//!
+//! ```text
+//! packed: where the bytes begin that differ (upper half of a u8), how many they are, 1 to 8 (lower half);
+//!         all others (u64), unless all differ; those of each word
+//! ```
+//!
+//! Cost: that of a copy; packed about 1 ns a word.
 
 /// A number of fixed width, which travels as it lies in memory.
 pub trait Word: bytemuck::Pod {}
@@ -35,6 +43,78 @@ pub fn put_one<T: Word>(word: T, out: &mut Vec<u8>) {
     put(&[word], out);
 }
 
+/// A word that can travel packed.
+pub trait Packed: Word {
+    /// As the lower bits of 64.
+    fn bits(self) -> u64;
+    /// The word of these bits, if there is one.
+    fn of(bits: u64) -> Option<Self>;
+}
+
+impl Packed for u32 {
+    fn bits(self) -> u64 {
+        u64::from(self)
+    }
+    fn of(bits: u64) -> Option<u32> {
+        u32::try_from(bits).ok()
+    }
+}
+
+impl Packed for u64 {
+    fn bits(self) -> u64 {
+        self
+    }
+    fn of(bits: u64) -> Option<u64> {
+        Some(bits)
+    }
+}
+
+impl Packed for i64 {
+    fn bits(self) -> u64 {
+        self as u64
+    }
+    fn of(bits: u64) -> Option<i64> {
+        Some(bits as i64)
+    }
+}
+
+/// Words that are looked at before it is asked whether they differ in all bytes.
+const LOOK: usize = if cfg!(test) { 2 } else { 8 };
+
+/// Appends the words of all `parts`, packed.
+pub fn put_packed<T: Packed>(parts: &[&[T]], out: &mut Vec<u8>) {
+    let first = parts.iter().find_map(|part| part.first()).map_or(0, |first| first.bits());
+    let mut differ = 0;
+    for some in parts.iter().flat_map(|part| part.chunks(LOOK)) {
+        differ = some.iter().fold(differ, |differ, word| differ | (word.bits() ^ first));
+        if bytes_of(differ) == (0, size_of::<T>()) {
+            break;
+        }
+    }
+    let (from, width) = bytes_of(differ);
+    let mask = u64::MAX >> (64 - 8 * width) << (8 * from);
+    put_one((from << 4 | width) as u8, out);
+    if width == size_of::<T>() {
+        return parts.iter().for_each(|part| put(part, out));
+    }
+    put_one(first & !mask, out);
+    let mut at = out.len();
+    let words: usize = parts.iter().map(|part| part.len()).sum();
+    // Each word is written whole, and all of it but its own bytes is written over by those that follow.
+    out.resize(at + words * width + 8, 0);
+    for word in parts.iter().copied().flatten() {
+        out[at..at + 8].copy_from_slice(&(word.bits() >> (8 * from)).to_le_bytes());
+        at += width;
+    }
+    out.truncate(at);
+}
+
+/// Where the bytes begin that are not zero, and how many they are, at least one.
+fn bytes_of(bits: u64) -> (usize, usize) {
+    let from = (bits.trailing_zeros() as usize / 8).min(7);
+    (from, (8 - bits.leading_zeros() as usize / 8).saturating_sub(from).max(1))
+}
+
 /// Bytes that are read from the front.
 #[derive(Debug, Clone, Copy)]
 pub struct Bytes<'a>(pub &'a [u8]);
@@ -54,6 +134,34 @@ impl<'a> Bytes<'a> {
         Some(bytemuck::allocation::pod_collect_to_vec(self.take(count.checked_mul(size_of::<T>())?)?))
     }
 
+    /// The next `count` words, which were [packed](put_packed).
+    pub fn packed<T: Packed>(&mut self, count: usize) -> Option<Vec<T>> {
+        let head = self.word::<u8>()?;
+        let (from, width) = (usize::from(head >> 4), usize::from(head & 15));
+        if width == size_of::<T>() {
+            return self.words(count);
+        }
+        if width == 0 || from + width > 8 {
+            return None;
+        }
+        let others: u64 = self.word()?;
+        let bytes = self.take(count.checked_mul(width)?)?;
+        let mask = u64::MAX >> (64 - 8 * width);
+        let word = |word: u64| T::of(others | (word & mask) << (8 * from));
+        let mut words = Vec::with_capacity(count);
+        let mut at = 0;
+        while let Some(eight) = bytes.get(at..at + 8) {
+            words.push(word(bytemuck::pod_read_unaligned(eight))?);
+            at += width;
+        }
+        for rest in bytes[at..].chunks(width) {
+            let mut eight = [0; 8];
+            eight[..width].copy_from_slice(rest);
+            words.push(word(u64::from_le_bytes(eight))?);
+        }
+        Some(words)
+    }
+
     /// The next word.
     #[inline]
     pub fn word<T: Word>(&mut self) -> Option<T> {
@@ -64,6 +172,47 @@ impl<'a> Bytes<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    fn travel<T: Packed + PartialEq + std::fmt::Debug>(words: &[T], cut: usize, behind: u8) {
+        let mut out = Vec::new();
+        put_packed(&[&words[..cut], &[], &words[cut..]], &mut out);
+        assert!(out.len() <= 9 + size_of_val(words));
+        out.push(behind);
+        let mut bytes = Bytes(&out);
+        assert_eq!(bytes.packed::<T>(words.len()).unwrap(), words);
+        assert_eq!(bytes.0, [behind]);
+        assert!(Bytes(&out[..out.len() - 2]).packed::<T>(words.len()).is_none_or(|_| words.is_empty()));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_packed_is_the_same_again(
+            (base, mask) in (any::<u64>(), prop_oneof![Just(0), Just(0xff), Just(0xff00), Just(u64::MAX), any::<u64>()]),
+            words in prop::collection::vec(any::<u64>(), 0..40),
+            (cut, behind) in (0usize..40, any::<u8>()),
+        ) {
+            let words: Vec<u64> = words.into_iter().map(|word| base ^ (word & mask)).collect();
+            travel(&words, cut.min(words.len()), behind);
+            travel(&words.iter().map(|word| *word as i64).collect::<Vec<_>>(), 0, behind);
+            travel(&words.iter().map(|word| *word as u32).collect::<Vec<_>>(), 0, behind);
+        }
+
+        #[test]
+        fn any_bytes_are_words_or_none(bytes in prop::collection::vec(any::<u8>(), 0..40), count in 0usize..20) {
+            for words in [count, usize::MAX] {
+                Bytes(&bytes).packed::<u64>(words).into_iter().for_each(|found| assert_eq!(found.len(), words));
+                Bytes(&bytes).packed::<u32>(words).into_iter().for_each(|found| assert_eq!(found.len(), words));
+            }
+        }
+    }
+
+    #[test]
+    fn words_that_are_near_take_few_bytes() {
+        let mut out = Vec::new();
+        put_packed(&[&[1_000_000_000u64, 1_000_000_001, 999_999_900][..]], &mut out);
+        assert_eq!(out.len(), 9 + 3 * 2);
+    }
 
     #[test]
     fn what_is_put_is_taken() {

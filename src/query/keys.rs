@@ -8,7 +8,7 @@
 use super::key_words::{word_array, words};
 use super::text::{TextColumn, is_text};
 use crate::core::groups::{GroupId, KeyStore};
-use crate::core::words::{Bytes, put, put_each, put_one};
+use crate::core::words::{Bytes, put, put_one, put_packed};
 use crate::hash::{NULL_HASH, hash_bytes, hash_word};
 use crate::{Error, Result};
 use arrow_array::builder::StringBuilder;
@@ -117,12 +117,12 @@ impl KeyBatch for WordRows {
     }
 
     fn save(&self, rows: Range<usize>, hashes: &[u64], out: &mut Vec<u8>) {
-        put(&self.0[rows], out);
+        put_packed(&[&self.0[rows]], out);
         save_nulls(hashes, out);
     }
 
     fn load(rows: usize, from: &mut Bytes<'_>, hashes: &mut Vec<u64>) -> Option<Self> {
-        let words: Vec<u64> = from.words(rows)?;
+        let words: Vec<u64> = from.packed(rows)?;
         hashes.extend(words.iter().map(|word| hash_word(*word)));
         load_nulls(hashes, from)?;
         Some(WordRows(words))
@@ -319,7 +319,8 @@ impl KeyBatch for ByteRows {
     }
 
     fn save(&self, rows: Range<usize>, hashes: &[u64], out: &mut Vec<u8>) {
-        put_each(self.places[rows.clone()].iter().map(|place| place.1), out);
+        let lengths: Vec<u32> = self.places[rows.clone()].iter().map(|place| place.1).collect();
+        put_packed(&[&lengths], out);
         rows.for_each(|row| out.extend_from_slice(self.get(row)));
         save_nulls(hashes, out);
     }
@@ -327,7 +328,7 @@ impl KeyBatch for ByteRows {
     fn load(rows: usize, from: &mut Bytes<'_>, hashes: &mut Vec<u64>) -> Option<Self> {
         let mut end = 0u32;
         let mut places = Vec::with_capacity(rows.min(from.0.len() / 4));
-        for len in from.words::<u32>(rows)? {
+        for len in from.packed::<u32>(rows)? {
             places.push((end, len));
             end = end.checked_add(len)?;
         }

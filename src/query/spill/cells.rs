@@ -8,7 +8,7 @@
 //! ```text
 //! piece: keys (u32), the keys
 //!        segments (u32), each pane, first window (2 × i64), cells (u32); 1 if cells name their keys (u8), the key of
-//!        each (u32); spans of sessions (2 × i64 each); record counts; the states of each column
+//!        each (u32, packed); spans of sessions (2 × i64 each); record counts; the states of each column
 //! ```
 //!
 //! Its two lines travel as two columns: keys hardly pack, and trying is what packing costs.
@@ -16,7 +16,7 @@
 use crate::core::counts::Counts;
 use crate::core::groups::Groups;
 use crate::core::session::Span;
-use crate::core::words::{Bytes, put, put_one};
+use crate::core::words::{Bytes, put, put_one, put_packed};
 use crate::core::{GroupId, Log, Run};
 use crate::core::{PaneKey, States};
 use crate::metrics::Ledger;
@@ -101,7 +101,7 @@ fn save<K: KeyRows>(head: &Head<'_, K>, rows: &Counts, states: &Columns, cells: 
     }
     put_one(head.cell_keys.is_some() as u8, out);
     if let Some(cell_keys) = &head.cell_keys {
-        put(cell_keys, out);
+        put_packed(&[cell_keys], out);
     }
     for span in head.spans {
         put(&[span.first, span.last], out);
@@ -274,7 +274,7 @@ fn loaded<K: KeyRows>(plan: &Plan, mut of_keys: Bytes<'_>, mut from: Bytes<'_>) 
     }
     let cell_keys: Option<Vec<u32>> = match from.word::<u8>()? {
         0 if cells == keys => None,
-        1 => Some(from.words(cells)?),
+        1 => Some(from.packed(cells)?),
         _ => return None,
     };
     if cell_keys.as_ref().is_some_and(|of| of.iter().any(|key| *key as usize >= keys)) {
