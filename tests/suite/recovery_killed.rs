@@ -3,6 +3,7 @@
 //! The program is this very binary: the test starts it with the name of the other "test" below, a folder in its environment,
 //! and kills it with a signal that it cannot see coming, while records keep coming.
 
+use crate::run::kills;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -11,9 +12,6 @@ use std::time::{Duration, Instant};
 use windrow::stream::{SourceOptions, StreamingContext, TailSource};
 
 const FOLDER: &str = "WINDROW_KILLED_IN";
-
-/// Lives before the last one.
-const KILLS: u32 = 20;
 
 fn program(dir: &Path) -> windrow::Result<()> {
     let ms = Duration::from_millis;
@@ -102,7 +100,8 @@ fn f1_f2_a_program_that_is_killed_at_random_counts_everything_once() {
         written.push(line);
     };
     let mut n = 0;
-    for kill in 0..KILLS {
+    let kills = kills();
+    for kill in 0..kills {
         let lives = || std::fs::read_to_string(dir.path().join("lives")).map_or(0, |lives| lives.lines().count());
         let (mut child, before, patience) = (start(), lives(), Instant::now() + Duration::from_secs(10));
         while lives() == before && Instant::now() < patience {
@@ -161,7 +160,7 @@ fn f1_f2_a_program_that_is_killed_at_random_counts_everything_once() {
     let lives = std::fs::read_to_string(dir.path().join("lives")).unwrap();
     let starts: std::collections::BTreeSet<_> = lives.lines().collect();
     println!(
-        "{KILLS} kills, {} lives that got going, from {} checkpoints, {} lines",
+        "{kills} kills, {} lives that got going, from {} checkpoints, {} lines",
         lives.lines().count(),
         starts.len(),
         n

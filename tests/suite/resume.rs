@@ -1,6 +1,6 @@
 //! `--checkpoint`: the real binary, killed at random moments and started again, gives the bytes of a run that was left alone.
 
-use crate::run::{Ran, file, windrow};
+use crate::run::{Ran, file, kills, windrow};
 use crate::shared::shared;
 use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow_schema::{DataType, Field, Schema, TimeUnit};
@@ -207,11 +207,6 @@ fn a_killed_run_with_a_bound_gives_the_same_bytes() {
             .concat(),
     );
     assert!(stdout.fails(2).contains("an output that can be gone on with"));
-}
-
-/// How often a run is killed: `WINDROW_KILLS`, or 20.
-fn kills() -> u32 {
-    std::env::var("WINDROW_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(20)
 }
 
 #[test]

@@ -89,3 +89,8 @@ pub fn line(host: &str, time: &str, path: &str, status: u32, bytes: &str) -> Str
 pub fn rows(csv: &str) -> Vec<Vec<String>> {
     csv.lines().skip(1).map(|l| l.split(',').map(str::to_owned).collect()).collect()
 }
+
+/// How often a program is killed: `WINDROW_KILLS`, or 20.
+pub fn kills() -> u32 {
+    std::env::var("WINDROW_KILLS").map_or(20, |text| text.parse().expect("WINDROW_KILLS is a number"))
+}

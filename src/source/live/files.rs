@@ -2,8 +2,9 @@
 //! packing of what was rotated, new files, files that vanish.
 //!
 //! The truth is what a look at the folder and at each open file tells, again and again; nothing relies on being told of
-//! changes ([`hint`](super::hint) may say that a look is worth while). A *content* is one text, read once, whatever the names and files are that hold it. What a look finds under
-//! the names is a content that is being read (by device and inode), a copy of one that is or was (by its first bytes), or a new one.
+//! changes ([`hint`](super::hint) may say that a look is worth while). A *content* is one text, read once, whatever the names and
+//! files are that hold it. What a look finds under the names is a content that is being read (by device and inode), a copy of one
+//! that is or was (by its first bytes), or a new one.
 //!
 //! Cost of a look: a listing of the folders of patterns, one `stat` for each file, and the first bytes of those that changed in the
 //! last two seconds.
