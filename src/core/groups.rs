@@ -1,8 +1,8 @@
 //! Interning: keys become small dense integers, once per record, and from there on everything is index arithmetic.
 //!
 //! The table holds ids only, so that it is small: what a lookup misses in the cache is what it costs. Keys live in the
-//! face's [`KeyStore`], hashes beside them here. Every id has one key and every live key one id. Ids of keys that left are recycled, so tables indexed by id stay as small as the
-//! greatest number of keys that were live at once.
+//! face's [`KeyStore`], hashes beside them here. Every id has one key and every live key one id. Ids of keys that left
+//! are recycled, so tables indexed by id stay as small as the greatest number of keys that were live at once.
 //!
 //! Cost: one probe (about 5 ns while the partition's table fits the L2 cache) and one key comparison a row.
 

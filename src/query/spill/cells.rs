@@ -69,6 +69,12 @@ impl Pieces {
         self.keys.capacity() + self.cells.capacity()
     }
 
+    /// What they are written down as.
+    #[cfg(test)]
+    pub(super) fn into_bytes(self) -> (Vec<u8>, Vec<u8>) {
+        (self.keys, self.cells)
+    }
+
     /// How many.
     pub(super) fn len(&self) -> usize {
         self.ends.len()
@@ -260,7 +266,8 @@ pub(in crate::query) fn load<'a, K: KeyRows>(
     }))
 }
 
-fn loaded<K: KeyRows>(plan: &Plan, mut of_keys: Bytes<'_>, mut from: Bytes<'_>) -> Option<Mapped<K>> {
+/// The block that one piece was saved from; `None` if the bytes are no piece.
+pub(super) fn loaded<K: KeyRows>(plan: &Plan, mut of_keys: Bytes<'_>, mut from: Bytes<'_>) -> Option<Mapped<K>> {
     let keys = of_keys.word::<u32>()? as usize;
     let mut hashes = Vec::new();
     let rows_of_keys = K::load(keys, &mut of_keys, &mut hashes)?;

@@ -18,6 +18,8 @@
 
 mod blame;
 pub(super) mod cells;
+#[cfg(test)]
+mod damage;
 mod merge;
 pub(super) mod rows;
 mod waves;
