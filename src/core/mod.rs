@@ -6,6 +6,7 @@
 //! `(pane, group)` of a [`panes::PaneStore`], and [`slide::Slider`] moves a window over the sealed panes.
 
 pub mod counts;
+pub mod decimals;
 pub mod dictionary;
 pub mod groups;
 pub mod live;

@@ -30,7 +30,8 @@ use crate::source::{BadPlace, Progress, Reader};
 use crate::store::spill_dir::SpillDir;
 use crate::{Error, Result};
 use arrow_array::builder::StringBuilder;
-use arrow_array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow_cast::cast;
 use arrow_schema::{DataType, SchemaRef};
 use arrow_select::take::take;
@@ -270,8 +271,10 @@ impl Repartition {
         let Some(base) = &self.spill_dir else { return Err(Error::usage("there is no directory to spill into")) };
         let dir = SpillDir::create(base)?;
         let threads = self.pool.current_num_threads();
-        // Half of the memory holds rows that wait, the rest is for decoding and for the parts that are written.
-        let options = ShuffleOptions::new(parts).spill(budget.clone(), budget.limit() / 2 / threads, dir);
+        // Rows that wait have half of the memory, or what is left by those that are decoded.
+        let (limit, decoding) = (budget.limit(), self.reader.task_bytes().saturating_mul(2 * threads));
+        let waiting = (limit / 8 * 7).saturating_sub(decoding).clamp(limit / 8, limit / 2);
+        let options = ShuffleOptions::new(parts).spill(budget.clone(), waiting / threads, dir);
         let writers = Writers::new(&options, threads);
         let mut run = Run::new(&self.inputs, self.max_bad, self.bad_sink.take(), &self.pool, budget);
         let (reader, progress, tasks) = (&mut self.reader, &self.progress, AtomicU64::new(0));
@@ -285,7 +288,7 @@ impl Repartition {
                 let mut ledger = Ledger::default();
                 let mut block_number = 0u64;
                 let report = task.run(&mut |_, pieces| {
-                    for piece in pieces {
+                    for piece in pieces.iter().flat_map(cut) {
                         let block = Block::of(plan, piece, parts, &mut ledger)?;
                         // Blocks of a task follow each other: a task has fewer than 2^24 of them.
                         let sequence = number << 24 | block_number;
@@ -368,6 +371,19 @@ impl Run {
     }
 }
 
+/// Rows that are grouped at once on their way through the shuffle, where memory is short: they are copied twice.
+const CUT_ROWS: usize = if cfg!(test) { 7 } else { 8 << 10 };
+
+/// The rows of a piece, some at a time.
+fn cut(piece: &Piece) -> impl Iterator<Item = Piece> {
+    (0..piece.rows).step_by(CUT_ROWS).map(move |from| {
+        let rows = CUT_ROWS.min(piece.rows - from);
+        let times = if piece.times.is_empty() { piece.times.clone() } else { piece.times.slice(from, rows) };
+        let columns = piece.columns.iter().map(|column| column.slice(from, rows)).collect();
+        Piece { rows, times, columns, text: None }
+    })
+}
+
 /// Rows of one block, grouped by part.
 struct Block {
     rows: RecordBatch,
@@ -441,8 +457,17 @@ fn ordered(column: &ArrayRef, order: &UInt32Array, to: &DataType, marked: bool) 
     if to != &DataType::Utf8 || !is_text(column.data_type()) {
         return Ok(take(&cast(column, to)?, order, None)?);
     }
-    if matches!(column.data_type(), DataType::Dictionary(..) | DataType::LargeUtf8 | DataType::Utf8View) {
+    if matches!(column.data_type(), DataType::Dictionary(..) | DataType::LargeUtf8) {
         return Ok(cast(&take(column, order, None)?, to)?);
+    }
+    if let Some(text) = column.as_string_view_opt() {
+        let bytes = order.values().iter().map(|row| text.views()[*row as usize] as u32 as usize).sum();
+        let mut builder = StringBuilder::with_capacity(order.len(), bytes);
+        order.values().iter().for_each(|row| {
+            let row = *row as usize;
+            builder.append_option(text.is_valid(row).then(|| text.value(row)));
+        });
+        return Ok(Arc::new(builder.finish()));
     }
     let text = TextColumn::new(column)?;
     let shown = |row: u32| text.get(row as usize).map(|t| if marked { display_token(t) } else { t });

@@ -21,6 +21,11 @@ impl Writers {
         self.0[worker].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// From now on each holds up to `buffer` bytes before it spills.
+    pub fn widen(&self, buffer: usize) {
+        self.0.iter().for_each(|writer| writer.lock().unwrap_or_else(PoisonError::into_inner).widen(buffer));
+    }
+
     /// Bytes in the files so far.
     pub fn spilled(&self) -> u64 {
         self.0.iter().map(|writer| writer.lock().unwrap_or_else(PoisonError::into_inner).spilled()).sum()

@@ -195,6 +195,10 @@ impl Writer {
         Ok(appended)
     }
 
+    pub(super) fn widen(&mut self, buffer: usize) {
+        self.options.buffer = self.options.buffer.max(buffer);
+    }
+
     /// The writer with all that was pushed, if anything was; an empty one goes on in its place.
     pub(super) fn roll(&mut self) -> Option<Writer> {
         if self.held.is_empty() && self.segment.is_none() {

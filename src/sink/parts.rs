@@ -12,7 +12,8 @@
 //! on its rows and on the memory that a part may take, not on how they were cut into calls.
 //!
 //! Parquet: row groups end when the rows since the last one take a part's share of memory encoded; dictionaries and
-//! pages are kept to a fraction of it, since every part has one of each for every column.
+//! pages are kept to a fraction of it, since every part has one of each for every column. Columns whose values hardly repeat
+//! in the first block of a part have no dictionaries there: each row group would begin one only to give it up.
 
 use super::blocks::Blocks;
 use super::cells::{Cells, Row, supported};
@@ -22,6 +23,8 @@ use super::ndjson::{Ndjson, quoted};
 use crate::{Error, Result};
 use arrow_array::cast::AsArray;
 use arrow_array::{ArrayRef, RecordBatch};
+use arrow_ord::partition::partition;
+use arrow_ord::sort::sort;
 use arrow_schema::{DataType, SchemaRef};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
@@ -191,12 +194,9 @@ impl PartFiles {
             State::Parquet(encoder) => {
                 encoder.left.push(rows.clone());
                 while let Some(block) = encoder.left.next(BLOCK_ROWS)? {
-                    encoder.write(&block, self.share)?;
-                }
-                let ready = &mut encoder.writer.inner_mut().0;
-                if ready.len() >= self.share.min(APPEND) {
-                    *bytes += self.append(part, ready)?;
-                    *ready = Vec::new();
+                    if let Some(ready) = encoder.write(&block, &self.schema, self.share)? {
+                        *bytes += self.append(part, &ready)?;
+                    }
                 }
             }
             State::New | State::Ended => return Err(Error::output("rows came for a part that had ended")),
@@ -216,13 +216,7 @@ impl PartFiles {
         };
         let rest = match state {
             State::Text(row) => row.into_bytes(),
-            State::Parquet(mut encoder) => {
-                let rows = encoder.left.rows;
-                if let Some(block) = encoder.left.next(rows)? {
-                    encoder.write(&block, self.share)?;
-                }
-                encoder.writer.into_inner().map_err(failed)?.0
-            }
+            State::Parquet(encoder) => encoder.finish(&self.schema, self.share)?,
             State::New | State::Ended => return Ok(()),
         };
         of.bytes += self.append(part, &rest)?;
@@ -258,7 +252,7 @@ impl PartFiles {
                 State::Text(row)
             }
             PartFormat::Ndjson => State::Text(Row::default()),
-            PartFormat::Parquet => State::Parquet(Box::new(Encoder::new(&self.schema, self.share)?)),
+            PartFormat::Parquet => State::Parquet(Box::default()),
         })
     }
 
@@ -368,13 +362,15 @@ impl Write for Ready {
 }
 
 /// The rows of one part on their way to Parquet.
+#[derive(Default)]
 struct Encoder {
     left: Blocks,
-    writer: ArrowWriter<Ready>,
+    /// There is one once there is a block: its values say which columns are worth a dictionary.
+    writer: Option<ArrowWriter<Ready>>,
 }
 
 impl Encoder {
-    fn new(schema: &SchemaRef, share: usize) -> Result<Encoder> {
+    fn begin(schema: &SchemaRef, share: usize, first: &RecordBatch) -> Result<ArrowWriter<Ready>> {
         let piece = (share / 4 / schema.fields().len().max(1)).clamp(4 << 10, 1 << 20);
         let mut properties = WriterProperties::builder()
             .set_compression(Compression::SNAPPY)
@@ -382,24 +378,47 @@ impl Encoder {
             .set_offset_index_disabled(true)
             .set_dictionary_page_size_limit(piece)
             .set_data_page_size_limit(piece);
-        for field in schema.fields() {
-            if matches!(field.data_type(), DataType::Float64 | DataType::Float32) {
-                let column = ColumnPath::new(vec![field.name().clone()]);
-                properties = properties.set_column_dictionary_enabled(column, false);
-            }
+        for (field, values) in schema.fields().iter().zip(first.columns()) {
+            let column = ColumnPath::new(vec![field.name().clone()]);
+            properties = properties.set_column_dictionary_enabled(column, repeats(values));
         }
-        let writer = ArrowWriter::try_new(Ready(Vec::new()), schema.clone(), Some(properties.build()))
-            .map_err(|e| Error::usage(format!("these columns cannot be written as Parquet: {e}")))?;
-        Ok(Encoder { left: Blocks::default(), writer })
+        ArrowWriter::try_new(Ready(Vec::new()), schema.clone(), Some(properties.build()))
+            .map_err(|e| Error::usage(format!("these columns cannot be written as Parquet: {e}")))
     }
 
-    fn write(&mut self, block: &RecordBatch, share: usize) -> Result<()> {
-        self.writer.write(block).map_err(failed)?;
-        if self.writer.in_progress_size() >= share {
-            self.writer.flush().map_err(failed)?;
+    /// Encodes a block; returns what is to be appended to the file.
+    fn write(&mut self, block: &RecordBatch, schema: &SchemaRef, share: usize) -> Result<Option<Vec<u8>>> {
+        let writer = match &mut self.writer {
+            Some(writer) => writer,
+            none => none.insert(Encoder::begin(schema, share, block)?),
+        };
+        writer.write(block).map_err(failed)?;
+        if writer.in_progress_size() < share {
+            return Ok(None);
         }
-        Ok(())
+        writer.inner_mut().0.reserve(share + share / 8);
+        writer.flush().map_err(failed)?;
+        Ok(Some(std::mem::take(&mut writer.inner_mut().0)))
     }
+
+    /// The end of the file.
+    fn finish(mut self: Box<Self>, schema: &SchemaRef, share: usize) -> Result<Vec<u8>> {
+        let rest = self.left.next(self.left.rows)?.unwrap_or_else(|| RecordBatch::new_empty(schema.clone()));
+        let mut ready = self.write(&rest, schema, share)?.unwrap_or_default();
+        if let Some(writer) = self.writer {
+            ready.extend(writer.into_inner().map_err(failed)?.0);
+        }
+        Ok(ready)
+    }
+}
+
+/// Whether the values of a block repeat so much that a dictionary pays: floats hardly do, of others more than one in sixteen.
+fn repeats(values: &ArrayRef) -> bool {
+    if matches!(values.data_type(), DataType::Float64 | DataType::Float32) {
+        return false;
+    }
+    let distinct = sort(values, None).and_then(|sorted| Ok(partition(&[sorted])?.len()));
+    distinct.is_ok_and(|distinct| distinct <= values.len() / 16 * 15)
 }
 
 fn failed(e: parquet::errors::ParquetError) -> Error {

@@ -104,7 +104,7 @@ impl ParquetFile {
         let file = Positions(Arc::new(file), len, Arc::default());
         let unreadable = |e| file.0.error(&format!("is not a readable Parquet file: {e}"));
         let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(unreadable)?;
-        let options = ArrowReaderOptions::new().with_schema(with_dictionaries(&metadata));
+        let options = ArrowReaderOptions::new().with_schema(in_place(&metadata));
         let metadata = ArrowReaderMetadata::try_new(metadata.metadata().clone(), options).map_err(unreadable)?;
         Ok(ParquetFile { file, metadata })
     }
@@ -143,8 +143,9 @@ impl ParquetFile {
     }
 }
 
-/// The file's schema, text columns that are small dictionaries read as such: their entries are then hashed once.
-fn with_dictionaries(metadata: &ArrowReaderMetadata) -> SchemaRef {
+/// The file's schema, its text read in place: columns that are small dictionaries as such (their entries are then hashed
+/// once), others as views of the pages, which are not copied.
+fn in_place(metadata: &ArrowReaderMetadata) -> SchemaRef {
     let parquet = metadata.metadata();
     let is_small = |root: usize| {
         let leaf = (0..parquet.file_metadata().schema_descr().num_columns())
@@ -158,12 +159,15 @@ fn with_dictionaries(metadata: &ArrowReaderMetadata) -> SchemaRef {
         })
     };
     let fields = metadata.schema().fields().iter().enumerate().map(|(root, field)| {
-        if field.data_type() == &DataType::Utf8 && parquet.num_row_groups() > 0 && is_small(root) {
-            let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
-            Arc::new(field.as_ref().clone().with_data_type(dictionary))
-        } else {
-            field.clone()
+        if field.data_type() != &DataType::Utf8 {
+            return field.clone();
         }
+        let read_as = if parquet.num_row_groups() > 0 && is_small(root) {
+            DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))
+        } else {
+            DataType::Utf8View
+        };
+        Arc::new(field.as_ref().clone().with_data_type(read_as))
     });
     Arc::new(Schema::new_with_metadata(fields.collect::<Fields>(), metadata.schema().metadata().clone()))
 }
@@ -186,7 +190,9 @@ pub(crate) struct ParquetReader {
     options: ReadOptions,
     current: Option<Current>,
     schema: SchemaRef,
+    /// Bytes of the largest row group, and of a block of one: no task is smaller.
     largest: usize,
+    least: usize,
 }
 
 /// The file that is being read.
@@ -218,9 +224,12 @@ impl ParquetReader {
         let schema = first.schema().clone();
         let groups = first.metadata.metadata().row_groups().iter();
         let bytes = |bytes: i64| bytes.max(0) as usize;
-        let largest = groups.map(|g| bytes(g.total_byte_size()) + bytes(g.compressed_size())).max().unwrap_or(0);
+        let sizes = groups.map(|g| (bytes(g.total_byte_size()) + bytes(g.compressed_size()), bytes(g.num_rows())));
+        let largest = sizes.clone().map(|(bytes, _)| bytes).max().unwrap_or(0);
+        let least = sizes.map(|(bytes, rows)| bytes / (rows / BLOCK_ROWS).max(1)).max().unwrap_or(0);
         ParquetReader {
             largest,
+            least,
             inputs,
             first_input: 0,
             next_input: 0,
@@ -269,7 +278,7 @@ impl Reader for ParquetReader {
 
     /// What the largest row group of the first file takes, and what is read of it at once.
     fn task_bytes(&self) -> usize {
-        self.largest.min(self.options.task_bytes)
+        self.largest.min(self.options.task_bytes).max(self.least)
     }
 
     fn tasks(&mut self, most: usize) -> Result<Vec<Box<dyn Task>>> {
@@ -331,6 +340,7 @@ impl Reader for ParquetReader {
                 current: None,
                 schema: self.schema.clone(),
                 largest: self.largest,
+                least: self.least,
             })
         };
         std::mem::take(&mut self.inputs).into_iter().enumerate().map(one).collect()

@@ -231,6 +231,7 @@ impl SegmentWriter {
     /// As [`append`](Self::append).
     pub fn seal(mut self) -> Result<Segment> {
         self.flush()?;
+        self.index.entries.shrink_to_fit();
         Ok(Segment { file: self.file, path: self.path, index: self.index, _own: self.own.map(Arc::new) })
     }
 

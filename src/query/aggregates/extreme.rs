@@ -7,7 +7,7 @@
 use super::{Column, Sliding, column_basics, same, same_mut};
 use crate::Result;
 use crate::core::suffix;
-use crate::core::words::{Bytes, put};
+use crate::core::words::{Bytes, put_packed};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type};
 use arrow_array::{Array, ArrayRef, Int64Array};
@@ -112,11 +112,12 @@ impl<const MIN: bool> Column for Extreme<MIN> {
     }
 
     fn save(&self, cells: &[Range<usize>], out: &mut Vec<u8>) {
-        cells.iter().for_each(|range| put(&self.0[range.clone()], out));
+        let parts: Vec<&[i64]> = cells.iter().map(|range| &self.0[range.clone()]).collect();
+        put_packed(&parts, out);
     }
 
     fn load(&mut self, cells: usize, from: &mut Bytes<'_>) -> Option<()> {
-        self.0 = from.words(cells)?;
+        self.0 = from.packed(cells)?;
         Some(())
     }
 }

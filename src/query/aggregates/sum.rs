@@ -6,8 +6,9 @@
 use super::{Column, Sliding, column_basics, same, same_mut};
 use crate::Result;
 use crate::core::counts::{Sums, magnitude_bound};
+use crate::core::decimals::put_decimals;
 use crate::core::suffix;
-use crate::core::words::{Bytes, put};
+use crate::core::words::Bytes;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type};
 use arrow_array::{Array, ArrayRef};
@@ -186,11 +187,12 @@ impl Column for FloatSum {
     }
 
     fn save(&self, cells: &[Range<usize>], out: &mut Vec<u8>) {
-        cells.iter().for_each(|range| put(&self.0[range.clone()], out));
+        let parts: Vec<&[f64]> = cells.iter().map(|range| &self.0[range.clone()]).collect();
+        put_decimals(&parts, out);
     }
 
     fn load(&mut self, cells: usize, from: &mut Bytes<'_>) -> Option<()> {
-        self.0 = from.words(cells)?;
+        self.0 = from.decimals(cells)?;
         Some(())
     }
 }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// What the bytes below mean.
-const VERSION: u8 = 4;
+const VERSION: u8 = 5;
 
 /// Everything but the states of partitions, as of the beginning of the checkpoint.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

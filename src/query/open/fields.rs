@@ -33,6 +33,8 @@ impl Fields for ArrowFields<'_> {
     fn carried(&self, _carry: Carry) -> Vec<Carried> {
         let plain = |data_type: &DataType| match data_type {
             DataType::Dictionary(_, values) => values.as_ref().clone(),
+            // How it is read, not what it is.
+            DataType::Utf8View => DataType::Utf8,
             other => other.clone(),
         };
         let carried =

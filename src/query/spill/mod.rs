@@ -71,7 +71,11 @@ impl Shares {
         // What tasks take does not grow with the limit.
         let (state, wave) = if limit < SHORT { (percent(32), percent(36)) } else { (percent(50), percent(30)) };
         // At first blocks wait while the partitions have all they may have, and the least of the rest is a large part.
-        let blocks = if limit < TIGHT { percent(16) } else { percent(40).min(1 << 30) };
+        let blocks = match limit {
+            ..TIGHT => percent(16),
+            TIGHT..ROOMY => percent(28),
+            ROOMY.. => percent(40).min(1 << 30),
+        };
         let (pieces, merge) = (percent(8).min(256 << 20), percent(8).min(256 << 20));
         Shares { state, pieces, blocks, wave, merge }
     }
@@ -110,11 +114,17 @@ struct Files {
 /// Limits below this one leave less than half to what is held.
 const TIGHT: usize = 128 << 20;
 
+/// Limits from this one on leave room beside what is counted.
+const ROOMY: usize = 512 << 20;
+
 /// Limits from this one on are no shortage.
 const SHORT: usize = 2 << 30;
 
 /// Bytes that a written block of one partition should have at least.
 const PIECES_BYTES: usize = 8 << 10;
+
+/// More than this makes blocks of pieces no better.
+const HELD_ALONE: usize = 64 << 20;
 
 /// Keys whose tables have outgrown the caches, whatever becomes of their rows.
 const MANY_KEYS: usize = if cfg!(test) { 100 } else { 2 << 20 };
@@ -239,13 +249,18 @@ impl Spill {
     /// The logarithm of how many partitions there should be where keys hardly repeat, if these are sorted out later: as
     /// many as leave blocks of some length.
     pub(crate) fn fine(&self) -> Option<u32> {
-        let blocks = self.held() / self.threads / PIECES_BYTES;
+        let blocks = self.held_alone() / self.threads / PIECES_BYTES;
         self.whole.then(|| blocks.max(1).ilog2().clamp(MOST_PARTITION_BITS - 3, MOST_PARTITION_BITS))
     }
 
     /// Bytes of pieces that stay in memory: if that is plenty, in place of the partitions they are pieces of.
     fn held(&self) -> usize {
         if self.stays() { self.shares.state } else { self.shares.pieces }
+    }
+
+    /// The same once there are no partitions beside them: then they have some of their share, for longer blocks.
+    fn held_alone(&self) -> usize {
+        self.held().max((self.shares.state + self.shares.pieces).min(HELD_ALONE))
     }
 
     /// Whether pieces that never had to leave memory stay in it to the end.
@@ -268,7 +283,7 @@ impl Spill {
     /// # Errors
     /// If the files cannot be created.
     pub(crate) fn evict_all(&self) -> Result<()> {
-        self.files()?;
+        self.files()?.writers.widen(self.held_alone() / self.threads);
         self.resident.store(0, Ordering::Release);
         Ok(())
     }
@@ -351,7 +366,11 @@ impl Spill {
         evicted.into_par_iter().with_max_len(1).try_for_each(|(p, mut partition)| {
             let saved = cells::save_partition(&mut partition, |piece| files.push(p, sequence, piece));
             saved.map_err(|error| blame::of_partition(plan, &mut partition, error))
-        })
+        })?;
+        if stay == 0 {
+            files.writers.widen(self.held_alone() / self.threads);
+        }
+        Ok(())
     }
 
     /// The last record is in: the pieces, the folder, and the number of partitions.

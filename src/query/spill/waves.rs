@@ -9,7 +9,7 @@ use super::merge::{Merge, RowFiles};
 use super::{Shares, Spill};
 use crate::core::slide::Engine;
 use crate::engine::overlap;
-use crate::memory::Budget;
+use crate::memory::{Budget, Lease};
 use crate::query::keys::KeyRows;
 use crate::query::plan::Plan;
 use crate::query::reduce::Partition;
@@ -78,6 +78,7 @@ struct Finished {
     batches: Vec<RecordBatch>,
     keys: u64,
     windows: u64,
+    _lease: Lease,
 }
 
 impl<K: KeyRows> Waves<K> {
@@ -258,15 +259,17 @@ impl<K: KeyRows> Waves<K> {
                 let partition = self.restore(p, &budget)?;
                 let mut emission = Emission::new(self.plan.clone(), self.engine, vec![partition])?;
                 let mut batches = Vec::new();
+                let (mut bytes, mut lease) = (0, budget.lease("the rows of a partition"));
                 while let Some(block) = emission.next_block()? {
+                    // Those of the wave before may still be written; the half that is missing comes with the reserve below.
+                    bytes += block.iter().map(RecordBatch::get_array_memory_size).sum::<usize>();
+                    lease.resize(bytes / 2 * 3)?;
                     batches.extend(block);
                 }
-                Ok(Finished { keys: emission.live_keys(), windows: emission.windows().0, batches })
+                Ok(Finished { keys: emission.live_keys(), windows: emission.windows().0, batches, _lease: lease })
             })
             .collect::<Result<_>>()?;
-        // The rows of the wave before may still be written.
-        let rows: usize = finished.iter().flat_map(|one| &one.batches).map(RecordBatch::get_array_memory_size).sum();
-        let bytes = self.fits(budget.peak() / 3 * 4 + 2 * rows)?;
+        let bytes = self.fits(budget.peak() / 3 * 4)?;
         Ok((finished, bytes))
     }
 
