@@ -3,7 +3,8 @@
 //! Cells stand in *logs* of parallel vectors (ids, record counts, states); a pane is a list of *runs*, ranges of those
 //! logs. Many panes are open at once, because real logs are out of order. Records of the *hot* pane fold straight into
 //! its cells through a slot map; records of other panes are appended as further cells and folded later, when the logs
-//! are compacted into pane order. A pane whose arriving part is large against what it already has becomes hot. When a
+//! are compacted into pane order. A pane whose arriving part is large against what it already has becomes hot; one that is
+//! alone has each group's cell where its id says, and no slot map. When a
 //! new pane opens and the last log is long, that log is settled: it takes no further cell and gives back what it
 //! reserved for growth, and panes that have cells in it are only appended to. Whatever the choice, a cell is the left
 //! fold of its parts in order of arrival, so the bits of the result do not depend on when logs were compacted or settled.
@@ -133,6 +134,8 @@ pub struct PaneStore<S> {
     slots: Vec<Slot>,
     epoch: u32,
     hot: Option<PaneKey>,
+    /// The hot pane is the only one, and each id is where its cell stands: there are no slots.
+    dense: bool,
     /// Cells appended since the last compaction that may repeat others.
     cold: usize,
     positions: Vec<u32>,
@@ -187,6 +190,7 @@ impl<S: States> PaneStore<S> {
             slots: Vec::new(),
             epoch: 0,
             hot: None,
+            dense: false,
             cold: 0,
             positions: Vec::new(),
         }
@@ -230,13 +234,23 @@ impl<S: States> PaneStore<S> {
             self.settle();
             self.admit(rows, states);
         }
+        if self.dense && self.hot != Some(pane) {
+            self.cool();
+        }
         let last = self.logs.len() - 1;
         let log = &mut self.logs[last];
+        let is_first = self.panes.is_empty() && log.ids.is_empty();
         let entry = self.panes.entry(pane).or_default();
         let start = log.ids.len();
+        // One pane alone needs no slots as long as its groups come in the order of their ids.
+        let dense_end = if self.dense || is_first { dense_end(ids, start) } else { None };
+        if self.dense && dense_end.is_none() {
+            (self.hot, self.dense) = (None, false);
+        }
         // Loading the slot map costs a look at each cell of the pane: worth it for a part that is not small against it.
         if self.hot != Some(pane) && entry.is_within(last) && !entry.repeats && ids.len() * 4 >= entry.cells {
             self.hot = Some(pane);
+            self.dense = dense_end.is_some();
             self.epoch += 1;
             for run in entry.runs() {
                 for (at, id) in run.range().zip(&log.ids[run.range()]) {
@@ -245,7 +259,10 @@ impl<S: States> PaneStore<S> {
             }
         }
         self.positions.clear();
-        if self.hot == Some(pane) {
+        if let Some(end) = dense_end.filter(|_| self.dense) {
+            self.positions.extend_from_slice(ids);
+            log.ids.extend(start as GroupId..end);
+        } else if self.hot == Some(pane) {
             for id in ids {
                 match self.slots.get(*id as usize) {
                     Some(slot) if slot.epoch == self.epoch => self.positions.push(slot.at),
@@ -283,7 +300,12 @@ impl<S: States> PaneStore<S> {
         let empty = log.states.empty();
         self.settled += log.ids.len();
         self.logs.push(Log::new(empty));
-        self.hot = None;
+        self.cool();
+    }
+
+    /// From now on no pane is hot.
+    fn cool(&mut self) {
+        (self.hot, self.dense) = (None, false);
     }
 
     /// Folds what was appended for later, once that is half of the cells. Call it between blocks.
@@ -309,7 +331,7 @@ impl<S: States> PaneStore<S> {
         let empty = self.last().states.empty();
         self.settled = 0;
         self.cold = 0;
-        self.hot = None;
+        self.cool();
         std::mem::replace(&mut self.logs, vec![Log::new(empty)])
     }
 
@@ -420,6 +442,11 @@ fn runs_of(panes: &BTreeMap<PaneKey, Pane>) -> impl Iterator<Item = (PaneKey, Ru
     panes.iter().flat_map(|(key, pane)| pane.runs().map(|run| (*key, run)))
 }
 
+/// The ids of a log of which the first `start` ids stand for themselves, once these have come, if all of it does then.
+fn dense_end(ids: &[GroupId], start: usize) -> Option<GroupId> {
+    ids.iter().try_fold(start as GroupId, |end, id| (*id <= end).then_some(end + GroupId::from(*id == end)))
+}
+
 fn set_slot(slots: &mut Vec<Slot>, id: GroupId, epoch: u32, at: usize) {
     if id as usize >= slots.len() {
         slots.resize((id as usize + 1).next_power_of_two(), Slot::default());
@@ -428,158 +455,4 @@ fn set_slot(slots: &mut Vec<Slot>, id: GroupId, epoch: u32, at: usize) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    /// States that tell in which order they were folded, and how: the fold of `a` and `b` is `(ab)`.
-    #[derive(Debug, Default)]
-    struct Texts(Vec<String>);
-
-    fn join(state: &mut String, text: &str) {
-        *state = if state.is_empty() { text.to_owned() } else { format!("({state}{text})") };
-    }
-
-    impl States for Texts {
-        fn empty(&self) -> Self {
-            Texts::default()
-        }
-        fn admit(&mut self, _: &Self) {}
-        fn fold(&mut self, at: &[u32], source: &Self, range: Range<usize>) {
-            for (at, text) in at.iter().zip(&source.0[range]) {
-                match self.0.get_mut(*at as usize) {
-                    Some(state) => join(state, text),
-                    None => self.0.push(text.clone()),
-                }
-            }
-        }
-        fn settle(&mut self) {}
-        fn bytes(&self) -> usize {
-            0
-        }
-    }
-
-    /// Cells as the twin has them, each with what makes it one: its key and group.
-    fn cells_of(
-        sealed: &SealedPanes<Texts>,
-        id: impl Fn(GroupId) -> GroupId,
-    ) -> Vec<((PaneKey, GroupId), (u64, String))> {
-        let panes = sealed.panes.iter().map(|(pane, run)| (PaneKey::from(*pane), *run));
-        let mut cells = Vec::new();
-        for (key, run) in panes.chain(sealed.late.iter().copied()) {
-            let log = &sealed.logs[run.log as usize];
-            for (at, group) in run.range().zip(sealed.ids(run)) {
-                cells.push(((key, id(*group)), (log.rows.get(at), log.states.0[at].clone())));
-            }
-        }
-        cells.sort();
-        cells
-    }
-
-    proptest! {
-        /// Panes are taken out between blocks, now and then; nothing of a closed pane comes later.
-        #[test]
-        fn panes_are_taken_out_while_others_grow(
-            steps in prop::collection::vec(
-                (prop::collection::vec((0i64..6, 0i64..4, prop::collection::vec(0u32..6, 0..7)), 0..6), 0i64..5), 0..15),
-        ) {
-            let mut store = PaneStore::new(Texts::default());
-            let mut all: Option<SealedPanes<Texts>> = None;
-            let mut twin: BTreeMap<(PaneKey, GroupId), (u64, String)> = BTreeMap::new();
-            let (mut frontier, mut next) = (0, 0);
-            for (block, ahead) in &steps {
-                for (pane, from, ids) in block {
-                    // Window n is pane n and the one before; `frontier` is also the first window that is open.
-                    let pane = frontier - 1 + pane;
-                    let from = if pane < frontier { frontier.max(pane) + from % 2 } else { WindowIndex::MIN };
-                    let key = PaneKey { pane, from };
-                    let (mut rows, mut texts) = (Counts::default(), Texts::default());
-                    rows.grow(ids.len());
-                    rows.add_one_each();
-                    texts.0.extend((next..next + ids.len()).map(|n| format!("{n},")));
-                    next += ids.len();
-                    store.admit(&rows, &texts);
-                    store.add(key, ids, &rows, &texts, 0..ids.len());
-                    for (id, text) in ids.iter().zip(&texts.0) {
-                        let cell = twin.entry((key, *id)).or_default();
-                        cell.0 += 1;
-                        join(&mut cell.1, text);
-                    }
-                    store.tidy();
-                }
-                frontier += ahead;
-                let (_, closed) = store.closed(frontier, frontier - 1);
-                prop_assert_eq!(store.has_closed(frontier, frontier - 1), closed > 0);
-                let taken = store.take_closed(frontier, frontier - 1);
-                prop_assert!(taken.panes.iter().all(|(pane, _)| *pane < frontier));
-                prop_assert!(taken.late.iter().all(|(key, _)| key.from < frontier));
-                prop_assert!(cells_of(&taken, |id| id).len() <= closed);
-                prop_assert_eq!(store.closed(frontier, frontier - 1), (0, 0));
-                match &mut all {
-                    None => all = Some(taken),
-                    Some(all) => all.append(taken),
-                }
-            }
-            let rest = store.take_closed(PaneIndex::MAX, WindowIndex::MAX);
-            let mut all = match all {
-                None => rest,
-                Some(mut all) => {
-                    all.append(rest);
-                    all
-                }
-            };
-            prop_assert!(all.panes.is_sorted_by_key(|pane| pane.0));
-            prop_assert!(all.late.is_sorted_by_key(|(key, _)| key.from));
-            let mut want: Vec<_> = twin.into_iter().collect();
-            prop_assert_eq!(cells_of(&all, |id| id), want.clone());
-            // Dropping the front of both lists leaves the rest as it was.
-            let (panes, late) = (all.panes.len() / 2, all.late.len() / 2);
-            let dropped: Vec<PaneKey> = all.panes[..panes].iter().map(|(pane, _)| PaneKey::from(*pane))
-                .chain(all.late[..late].iter().map(|(key, _)| *key)).collect();
-            let split = all.panes.get(panes).map(|p| p.0);
-            prop_assume!(!dropped.iter().any(|key| key.from == WindowIndex::MIN && Some(key.pane) == split));
-            prop_assume!(late == 0 || all.late.get(late).is_none_or(|(key, _)| *key != all.late[late - 1].0));
-            all.forget(panes, late, std::iter::empty());
-            want.retain(|((key, _), _)| !dropped.contains(key));
-            prop_assert_eq!(cells_of(&all, |id| id), want);
-        }
-
-        /// The twin is a map from (pane, group) to what arrived, in order. Panes come in any order, as blocks of parts.
-        #[test]
-        fn a_cell_is_the_left_fold_of_its_parts(
-            blocks in prop::collection::vec(
-                prop::collection::vec((0i64..12, prop::collection::vec(0u32..6, 0..7)), 0..6), 0..25),
-        ) {
-            let mut store = PaneStore::new(Texts::default());
-            let mut twin: BTreeMap<(PaneIndex, GroupId), (u64, String)> = BTreeMap::new();
-            let mut next = 0;
-            for block in &blocks {
-                let count: usize = block.iter().map(|part| part.1.len()).sum();
-                let (mut rows, mut texts) = (Counts::default(), Texts::default());
-                rows.grow(count);
-                rows.add_one_each();
-                texts.0.extend((next..next + count).map(|n| format!("{n},")));
-                store.admit(&rows, &texts);
-                let mut from = 0;
-                for (pane, ids) in block {
-                    store.add(*pane, ids, &rows, &texts, from..from + ids.len());
-                    for (id, text) in ids.iter().zip(&texts.0[from..]) {
-                        let cell = twin.entry((*pane, *id)).or_default();
-                        cell.0 += 1;
-                        join(&mut cell.1, text);
-                    }
-                    from += ids.len();
-                }
-                store.tidy();
-                next += count;
-            }
-            let rank: Vec<u32> = (0..6).map(|id| 5 - id).collect();
-            let sealed = store.seal(&rank);
-            prop_assert!(sealed.panes.is_sorted_by_key(|pane| pane.0));
-            let cells = cells_of(&sealed, |id| 5 - id);
-            prop_assert!(cells.is_sorted_by(|a, b| a.0 < b.0), "a group has one cell in a pane");
-            let twin: Vec<_> = twin.into_iter().map(|((pane, id), cell)| ((PaneKey::from(pane), id), cell)).collect();
-            prop_assert_eq!(cells, twin);
-        }
-    }
-}
+mod tests;
