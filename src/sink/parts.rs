@@ -412,13 +412,16 @@ impl Encoder {
     }
 }
 
-/// Whether the values of a block repeat so much that a dictionary pays: floats hardly do, of others more than one in sixteen.
+/// Whether the values of a block repeat so much that a dictionary pays: floats hardly do, of others at least one in sixteen.
 fn repeats(values: &ArrayRef) -> bool {
     if matches!(values.data_type(), DataType::Float64 | DataType::Float32) {
         return false;
     }
-    let distinct = sort(values, None).and_then(|sorted| Ok(partition(&[sorted])?.len()));
-    distinct.is_ok_and(|distinct| distinct <= values.len() / 16 * 15)
+    match sort(values, None).and_then(|sorted| Ok(partition(&[sorted])?.len())) {
+        Ok(distinct) => distinct <= values.len() / 16 * 15,
+        // Values without an order: the encoder finds out.
+        Err(_) => true,
+    }
 }
 
 fn failed(e: parquet::errors::ParquetError) -> Error {

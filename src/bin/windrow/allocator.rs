@@ -35,7 +35,7 @@ const SMALL: usize = 256 << 20;
 pub fn give_back(limit: usize) {
     let watched = match limit {
         ..LEAST => false,
-        LEAST..SMALL => watch(limit / 4 * 3, Duration::from_millis(2)),
+        LEAST..SMALL => watch(limit / 8 * 5, Duration::from_millis(2)),
         SMALL.. => watch(limit / 8 * 7, Duration::from_millis(5)),
     };
     if !watched {
