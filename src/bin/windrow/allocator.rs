@@ -28,15 +28,18 @@ pub static ALLOCATOR_OPTIONS: Option<&'static std::ffi::c_char> = {
 /// Limits below this leave no room for free pages.
 const LEAST: usize = 64 << 20;
 
-/// Limits below this are used up within milliseconds.
+/// Limits below this are used up within a few milliseconds.
 const SMALL: usize = 256 << 20;
+
+/// Pauses are at most so many times as long where nothing changes.
+const MOST_QUIET: u32 = 8;
 
 /// From now on pages go back to the system in time for the process to hold no more than `limit` bytes.
 pub fn give_back(limit: usize) {
     let watched = match limit {
         ..LEAST => false,
-        LEAST..SMALL => watch(limit / 8 * 5, Duration::from_millis(2)),
-        SMALL.. => watch(limit / 8 * 7, Duration::from_millis(5)),
+        LEAST..SMALL => watch(limit / 2, Duration::from_millis(1), 1),
+        SMALL.. => watch(limit / 8 * 7, Duration::from_millis(5), 4),
     };
     if !watched {
         decay(if limit < SMALL { 0 } else { 100 });
@@ -52,20 +55,23 @@ fn decay(milliseconds: isize) {
     }
 }
 
-/// Gives free pages back whenever the process holds more than `most` bytes, and looks every `pause`; `false` where the
-/// system does not say.
-fn watch(most: usize, pause: Duration) -> bool {
+/// Gives free pages back whenever the process holds more than `most` bytes, and looks every `pause`, `idle` times as long
+/// where little can be had. `false` where the system does not say.
+fn watch(most: usize, pause: Duration, idle: u32) -> bool {
     if held().is_none() {
         return false;
     }
     let watching = std::thread::Builder::new().name("windrow-pages".into()).spawn(move || {
+        let (mut before, mut quiet) = (0, 1);
         while let Some(now) = held() {
-            let mut pause = pause;
+            // A process that waits for its input is not looked at all the time.
+            quiet = if now == before { MOST_QUIET.min(2 * quiet) } else { 1 };
+            before = now;
+            let mut pause = pause * quiet;
             if now > most {
                 purge();
-                // If nearly all of it is in use there is little to be had.
                 if held().is_some_and(|still| still > most) {
-                    pause *= 4;
+                    pause *= idle;
                 }
             }
             std::thread::sleep(pause);

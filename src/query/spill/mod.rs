@@ -260,7 +260,7 @@ impl Spill {
 
     /// The same once there are no partitions beside them: then they have some of their share, for longer blocks.
     fn held_alone(&self) -> usize {
-        self.held().max((self.shares.state + self.shares.pieces).min(HELD_ALONE))
+        self.held().max((self.shares.state / 2 + self.shares.pieces).min(HELD_ALONE))
     }
 
     /// Whether pieces that never had to leave memory stay in it to the end.
