@@ -333,18 +333,35 @@ impl<N: Narrow> Integers<N> {
         }
     }
 
-    /// The `count` cells that [`save`](Self::save) wrote, settled. They may take more memory than bytes.
-    pub fn load(count: usize, from: &mut Bytes<'_>) -> Option<Self> {
-        let cells = match from.word::<u8>()? {
-            0 => Cells::Narrow(from.packed(count)?),
-            1 => Cells::Wide(from.words(count)?),
-            // All alike.
-            2 if from.word::<u64>()? == count as u64 => Cells::Narrow(vec![from.word()?; count]),
-            _ => return None,
+    /// Appends the `count` cells that [`save`](Self::save) wrote. They may take more memory than bytes.
+    pub fn load(&mut self, count: usize, from: &mut Bytes<'_>) -> Option<()> {
+        let before = self.len();
+        let mut narrow = Vec::new();
+        let cells = match &mut self.cells {
+            Cells::Narrow(cells) => cells,
+            Cells::Wide(_) => &mut narrow,
         };
-        let mut loaded = Integers { cells, bound: 0 };
-        loaded.settle();
-        Some(loaded)
+        let from_here = cells.len();
+        match from.word::<u8>()? {
+            0 => from.packed(count, cells)?,
+            1 => {
+                let mut wide = Integers::<N> { cells: Cells::Wide(from.words(count)?), bound: 0 };
+                wide.settle();
+                self.admit(&wide);
+                self.append(&wide, 0..count);
+                return Some(());
+            }
+            // All alike.
+            2 if from.word::<u64>()? == count as u64 => cells.resize(from_here + count, from.word()?),
+            _ => return None,
+        }
+        let more = cells[from_here..].iter().map(|n| N::magnitude(n.wide())).sum();
+        if let Cells::Wide(cells) = &mut self.cells {
+            cells.extend(narrow.into_iter().map(N::wide));
+        }
+        debug_assert_eq!(self.len(), before + count);
+        self.allow(more);
+        Some(())
     }
 
     /// Calls `each(i, value)` for the cells of `range`, `i` from 0.
@@ -408,9 +425,18 @@ mod tests {
             }
             let mut bytes = Vec::new();
             log.save(&[0..log.len() / 2, log.len() / 2..log.len()], &mut bytes);
-            let loaded = Sums::load(log.len(), &mut Bytes(&bytes)).unwrap();
-            prop_assert!((0..log.len()).all(|i| loaded.get(i) == log.get(i)));
-            prop_assert!(Sums::load(log.len() + 1, &mut Bytes(&bytes)).is_none());
+            // Behind what was there before, narrow or wide.
+            let (mut loaded, mut count) = (direct.clone(), log.len());
+            loaded.load(count, &mut Bytes(&bytes)).unwrap();
+            prop_assert!((0..5).all(|i| loaded.get(i) == direct.get(i)));
+            prop_assert!((0..count).all(|i| loaded.get(5 + i) == log.get(i)));
+            let mut again = Sums::default();
+            again.grow(5);
+            again.admit(&loaded);
+            again.fold(&log_at, &loaded, 5..5 + count);
+            prop_assert!((0..5).all(|k| again.get(k) == twin[k]));
+            count += 1;
+            prop_assert!(loaded.load(count, &mut Bytes(&bytes)).is_none());
             let mut stored = replayed.clone();
             stored.admit(&folded);
             stored.store(&[4, 0], &folded, 1..3);

@@ -71,16 +71,17 @@ fn whole(value: f64, scale: f64) -> (i64, bool) {
 }
 
 impl Bytes<'_> {
-    /// The next `count` floats, put by [`put_decimals`].
+    /// Appends the next `count` floats, put by [`put_decimals`], to `out`.
     #[inline]
-    pub fn decimals(&mut self, count: usize) -> Option<Vec<f64>> {
+    pub fn decimals(&mut self, count: usize, out: &mut Vec<f64>) -> Option<()> {
         let digits = self.word::<u8>()?;
         if digits == AS_THEY_ARE {
-            return self.words(count);
+            let floats = self.take(count.checked_mul(8)?)?.chunks_exact(8);
+            out.extend(floats.map(bytemuck::pod_read_unaligned::<f64>));
+            return Some(());
         }
         let scale = *SCALES.get(usize::from(digits))?;
-        let numbers = self.packed::<u64>(count)?;
-        Some(numbers.into_iter().map(|n| ((n >> 1) as i64 ^ -((n & 1) as i64)) as f64 / scale).collect())
+        self.packed_as(count, out, |n: u64| ((n >> 1) as i64 ^ -((n & 1) as i64)) as f64 / scale)
     }
 }
 
@@ -95,11 +96,11 @@ mod tests {
         let len = out.len();
         assert!(len <= 10 + 8 * values.len());
         out.push(7);
-        let mut bytes = Bytes(&out);
-        let again = bytes.decimals(values.len()).unwrap();
+        let (mut bytes, mut again) = (Bytes(&out), Vec::new());
+        bytes.decimals(values.len(), &mut again).unwrap();
         assert!(again.iter().zip(values).all(|(a, b)| a.to_bits() == b.to_bits()), "{again:?} {values:?}");
         assert_eq!((again.len(), bytes.0), (values.len(), &[7u8][..]));
-        assert!(Bytes(&out[..len - 1]).decimals(values.len()).is_none_or(|_| values.is_empty()));
+        assert!(Bytes(&out[..len - 1]).decimals(values.len(), &mut Vec::new()).is_none_or(|()| values.is_empty()));
         len
     }
 
@@ -123,7 +124,8 @@ mod tests {
         #[test]
         fn any_bytes_are_floats_or_none(bytes in prop::collection::vec(any::<u8>(), 0..40), count in 0usize..20) {
             for count in [count, usize::MAX] {
-                Bytes(&bytes).decimals(count).into_iter().for_each(|found| assert_eq!(found.len(), count));
+                let mut found = Vec::new();
+                assert!(Bytes(&bytes).decimals(count, &mut found).is_none_or(|()| found.len() == count));
             }
         }
     }

@@ -47,16 +47,16 @@ pub fn put_one<T: Word>(word: T, out: &mut Vec<u8>) {
 pub trait Packed: Word {
     /// As the lower bits of 64.
     fn bits(self) -> u64;
-    /// The word of these bits, if there is one.
-    fn of(bits: u64) -> Option<Self>;
+    /// The word of the lower bits.
+    fn of(bits: u64) -> Self;
 }
 
 impl Packed for u32 {
     fn bits(self) -> u64 {
         u64::from(self)
     }
-    fn of(bits: u64) -> Option<u32> {
-        u32::try_from(bits).ok()
+    fn of(bits: u64) -> u32 {
+        bits as u32
     }
 }
 
@@ -64,8 +64,8 @@ impl Packed for u64 {
     fn bits(self) -> u64 {
         self
     }
-    fn of(bits: u64) -> Option<u64> {
-        Some(bits)
+    fn of(bits: u64) -> u64 {
+        bits
     }
 }
 
@@ -73,8 +73,8 @@ impl Packed for i64 {
     fn bits(self) -> u64 {
         self as u64
     }
-    fn of(bits: u64) -> Option<i64> {
-        Some(bits as i64)
+    fn of(bits: u64) -> i64 {
+        bits as i64
     }
 }
 
@@ -134,12 +134,19 @@ impl<'a> Bytes<'a> {
         Some(bytemuck::allocation::pod_collect_to_vec(self.take(count.checked_mul(size_of::<T>())?)?))
     }
 
-    /// The next `count` words, which were [packed](put_packed).
-    pub fn packed<T: Packed>(&mut self, count: usize) -> Option<Vec<T>> {
+    /// Appends the next `count` words, which were [packed](put_packed), to `out`.
+    pub fn packed<T: Packed>(&mut self, count: usize, out: &mut Vec<T>) -> Option<()> {
+        self.packed_as(count, out, |word| word)
+    }
+
+    /// Appends what `each` makes of the next `count` words, which were [packed](put_packed), to `out`.
+    pub fn packed_as<T: Packed, U>(&mut self, count: usize, out: &mut Vec<U>, each: impl Fn(T) -> U) -> Option<()> {
         let head = self.word::<u8>()?;
         let (from, width) = (usize::from(head >> 4), usize::from(head & 15));
         if width == size_of::<T>() {
-            return self.words(count);
+            let words = self.take(count.checked_mul(width)?)?.chunks_exact(width);
+            out.extend(words.map(|word| each(bytemuck::pod_read_unaligned(word))));
+            return Some(());
         }
         if width == 0 || from + width > 8 {
             return None;
@@ -147,19 +154,16 @@ impl<'a> Bytes<'a> {
         let others: u64 = self.word()?;
         let bytes = self.take(count.checked_mul(width)?)?;
         let mask = u64::MAX >> (64 - 8 * width);
-        let word = |word: u64| T::of(others | (word & mask) << (8 * from));
-        let mut words = Vec::with_capacity(count);
-        let mut at = 0;
-        while let Some(eight) = bytes.get(at..at + 8) {
-            words.push(word(bytemuck::pod_read_unaligned(eight))?);
-            at += width;
-        }
-        for rest in bytes[at..].chunks(width) {
+        let word = |word: u64| each(T::of(others | (word & mask) << (8 * from)));
+        // Those that can be read as eight bytes, of which theirs are the first.
+        let whole = bytes.len().checked_sub(8).map_or(0, |last| last / width + 1);
+        out.extend((0..whole).map(|i| word(bytemuck::pod_read_unaligned(&bytes[i * width..i * width + 8]))));
+        out.extend(bytes[whole * width..].chunks_exact(width).map(|rest| {
             let mut eight = [0; 8];
             eight[..width].copy_from_slice(rest);
-            words.push(word(u64::from_le_bytes(eight))?);
-        }
-        Some(words)
+            word(u64::from_le_bytes(eight))
+        }));
+        Some(())
     }
 
     /// The next word.
@@ -179,10 +183,12 @@ mod tests {
         put_packed(&[&words[..cut], &[], &words[cut..]], &mut out);
         assert!(out.len() <= 9 + size_of_val(words));
         out.push(behind);
-        let mut bytes = Bytes(&out);
-        assert_eq!(bytes.packed::<T>(words.len()).unwrap(), words);
+        let (mut bytes, mut found) = (Bytes(&out), words.to_vec());
+        bytes.packed(words.len(), &mut found).unwrap();
+        assert_eq!(found, [words, words].concat());
         assert_eq!(bytes.0, [behind]);
-        assert!(Bytes(&out[..out.len() - 2]).packed::<T>(words.len()).is_none_or(|_| words.is_empty()));
+        let cut = Bytes(&out[..out.len() - 2]).packed::<T>(words.len(), &mut Vec::new());
+        assert!(cut.is_none_or(|()| words.is_empty()));
     }
 
     proptest! {
@@ -201,8 +207,9 @@ mod tests {
         #[test]
         fn any_bytes_are_words_or_none(bytes in prop::collection::vec(any::<u8>(), 0..40), count in 0usize..20) {
             for words in [count, usize::MAX] {
-                Bytes(&bytes).packed::<u64>(words).into_iter().for_each(|found| assert_eq!(found.len(), words));
-                Bytes(&bytes).packed::<u32>(words).into_iter().for_each(|found| assert_eq!(found.len(), words));
+                let (mut long, mut short) = (Vec::<u64>::new(), Vec::<u32>::new());
+                assert!(Bytes(&bytes).packed(words, &mut long).is_none_or(|()| long.len() == words));
+                assert!(Bytes(&bytes).packed(words, &mut short).is_none_or(|()| short.len() == words));
             }
         }
     }

@@ -59,10 +59,8 @@ pub(crate) trait KeyBatch {
     fn same(&self, a: usize, b: usize) -> bool;
     /// Appends the keys of `rows`, whose hashes `hashes` are (from that of the first row on), to `out`.
     fn save(&self, rows: Range<usize>, hashes: &[u64], out: &mut Vec<u8>);
-    /// The `rows` keys that [`save`](Self::save) wrote, and in `hashes` their hashes; `None` if the bytes are none.
-    fn load(rows: usize, from: &mut Bytes<'_>, hashes: &mut Vec<u64>) -> Option<Self>
-    where
-        Self: Sized;
+    /// Appends the `rows` keys that [`save`](Self::save) wrote, and to `hashes` their hashes; `None` if the bytes are none.
+    fn load(&mut self, rows: usize, from: &mut Bytes<'_>, hashes: &mut Vec<u64>) -> Option<()>;
     /// The keys of `rows`, in that order.
     fn pick(&self, rows: &[u32]) -> Self;
     /// Bytes of memory held.
@@ -121,11 +119,11 @@ impl KeyBatch for WordRows {
         save_nulls(hashes, out);
     }
 
-    fn load(rows: usize, from: &mut Bytes<'_>, hashes: &mut Vec<u64>) -> Option<Self> {
-        let words: Vec<u64> = from.packed(rows)?;
-        hashes.extend(words.iter().map(|word| hash_word(*word)));
-        load_nulls(hashes, from)?;
-        Some(WordRows(words))
+    fn load(&mut self, rows: usize, from: &mut Bytes<'_>, hashes: &mut Vec<u64>) -> Option<()> {
+        let (before, first) = (self.0.len(), hashes.len());
+        from.packed(rows, &mut self.0)?;
+        hashes.extend(self.0[before..].iter().map(|word| hash_word(*word)));
+        load_nulls(&mut hashes[first..], from)
     }
 
     fn pick(&self, rows: &[u32]) -> Self {
@@ -325,18 +323,18 @@ impl KeyBatch for ByteRows {
         save_nulls(hashes, out);
     }
 
-    fn load(rows: usize, from: &mut Bytes<'_>, hashes: &mut Vec<u64>) -> Option<Self> {
-        let mut end = 0u32;
-        let mut places = Vec::with_capacity(rows.min(from.0.len() / 4));
-        for len in from.packed::<u32>(rows)? {
-            places.push((end, len));
-            end = end.checked_add(len)?;
+    fn load(&mut self, rows: usize, from: &mut Bytes<'_>, hashes: &mut Vec<u64>) -> Option<()> {
+        let (before, first) = (self.places.len(), hashes.len());
+        let start = u32::try_from(self.data.len()).ok()?;
+        let mut end = start;
+        from.packed_as(rows, &mut self.places, |len: u32| (0, len))?;
+        for (start, len) in &mut self.places[before..] {
+            *start = end;
+            end = end.checked_add(*len)?;
         }
-        let data = from.take(end as usize)?;
-        let key = |(start, len): &(u32, u32)| &data[*start as usize..(*start + *len) as usize];
-        hashes.extend(places.iter().map(|place| hash_bytes(key(place))));
-        load_nulls(hashes, from)?;
-        Some(ByteRows { places, data: data.to_vec() })
+        self.data.extend_from_slice(from.take((end - start) as usize)?);
+        hashes.extend((before..self.places.len()).map(|row| hash_bytes(self.get(row))));
+        load_nulls(&mut hashes[first..], from)
     }
 
     fn pick(&self, rows: &[u32]) -> Self {

@@ -3,8 +3,9 @@
 //! A worker hands its [`Writer`] batches of rows (or of pre-folded partials) that it has grouped by partition, or lets the
 //! writer group them, and sealed runs that belong to one partition. They stay in memory until the writer's lease is
 //! refused; then everything held is appended to the worker's file, one block for each partition, and the memory is
-//! given back. A [`Reader`] hands each partition what all workers have for it, from memory and from their files, in
-//! the order of the sequence numbers: the order of the input, whoever mapped which part of it.
+//! given back. Where memory is plenty they can be [gathered](Options::gather) to such blocks and stay. A [`Reader`] hands
+//! each partition what all workers have for it, from memory and from their files, in the order of the sequence numbers:
+//! the order of the input, whoever mapped which part of it.
 //!
 //! ```text
 //!           batch 0   batch 3   batch 5            partition p reads 0 1 2 3 4 5

@@ -18,8 +18,9 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Reader {
     written: Vec<Written>,
-    /// For each partition, the blocks in the order of the workers and of their files.
+    /// For each partition, the blocks in the order of the workers and of their files; those in memory in an order like it.
     blocks: Vec<Vec<(u32, u32)>>,
+    gathered: Vec<Vec<(u32, u32)>>,
 }
 
 impl Reader {
@@ -27,12 +28,16 @@ impl Reader {
     pub fn new(written: Vec<Written>) -> Reader {
         let partitions = written.iter().map(|w| w.partitions).max().unwrap_or(0);
         let mut blocks = vec![Vec::new(); partitions as usize];
+        let mut gathered = vec![Vec::new(); partitions as usize];
         for (worker, written) in written.iter().enumerate() {
+            for (i, block) in written.blocks.iter().enumerate() {
+                gathered[block.label.partition as usize].push((worker as u32, i as u32));
+            }
             for (i, entry) in written.segment.iter().flat_map(Segment::entries).enumerate() {
                 blocks[entry.label.partition as usize].push((worker as u32, i as u32));
             }
         }
-        Reader { written, blocks }
+        Reader { written, blocks, gathered }
     }
 
     /// Partitions.
@@ -53,8 +58,9 @@ impl Reader {
     /// Rows of a partition.
     pub fn rows(&self, partition: u32) -> u64 {
         let held = self.written.iter().flat_map(|w| &w.held).map(|b| b.range(partition).len() as u64);
+        let gathered = self.gathered[partition as usize].iter().map(|place| u64::from(self.block(*place).label.rows));
         let read = self.blocks[partition as usize].iter().filter_map(|(worker, i)| self.entry(*worker, *i));
-        held.sum::<u64>() + read.map(|(_, e)| u64::from(e.label.rows)).sum::<u64>()
+        held.sum::<u64>() + gathered.sum::<u64>() + read.map(|(_, e)| u64::from(e.label.rows)).sum::<u64>()
     }
 
     /// The chunks of a partition, in sequence order.
@@ -66,6 +72,10 @@ impl Reader {
             for (segment, entry) in entries.filter(|(_, entry)| entry.label.first <= written.upto) {
                 sources.push((entry.label.first, Source::Block(segment, *entry, written.upto)));
             }
+            let of_worker = self.gathered[partition as usize].iter().filter(|(of, _)| *of == worker as u32);
+            for block in of_worker.map(|place| self.block(*place)) {
+                sources.push((block.label.first, Source::Open(Open::of(block.clone(), u64::MAX))));
+            }
             for batch in written.held.iter().filter(|b| !b.range(partition).is_empty()) {
                 sources.push((batch.sequence, Source::Held(batch)));
             }
@@ -73,6 +83,10 @@ impl Reader {
         let order: BinaryHeap<_> = sources.iter().enumerate().map(|(i, (first, _))| Reverse((*first, i))).collect();
         let sources = sources.into_iter().map(|(_, source)| source).collect();
         Partition { partition, sources, order }
+    }
+
+    fn block(&self, (worker, i): (u32, u32)) -> &Arc<Block> {
+        &self.written[worker as usize].blocks[i as usize]
     }
 
     fn entry(&self, worker: u32, i: u32) -> Option<(&Segment, &Entry)> {
@@ -113,7 +127,12 @@ impl Open {
         if sequences.is_empty() || sequences.len() != counts.len() || several || !sequences.is_sorted() {
             return Err(foreign("the block's rows are not those of its batches"));
         }
-        Ok(Open { block: Arc::new(block), next: 0, row: 0, upto })
+        Ok(Open::of(Arc::new(block), upto))
+    }
+
+    /// Of a block of a shuffle.
+    fn of(block: Arc<Block>, upto: u64) -> Open {
+        Open { block, next: 0, row: 0, upto }
     }
 
     fn runs(&self) -> (&[u64], &[u32]) {

@@ -111,7 +111,7 @@ proptest! {
     #[test]
     fn every_partition_gets_its_rows_in_order(
         tasks in prop::collection::vec(task(3, 5), 0..20), limit in prop_oneof![Just(None), (4_000usize..40_000).prop_map(Some)],
-        short in any::<bool>(),
+        short in any::<bool>(), loose in prop_oneof![Just(usize::MAX), 0usize..20_000],
     ) {
         let disk = MemoryDisk::new("/spill");
         disk.short(short);
@@ -122,6 +122,7 @@ proptest! {
                 Options::new(5).spill(Budget::new(10 << 20), limit, dir)
             }
         };
+        let options = options.gather(loose);
         let (got, spilled, files) = shuffle(&tasks, 3, &options).unwrap();
         prop_assert_eq!(got, naive(&tasks, 5));
         prop_assert!(files <= 3 && (spilled > 0) == (files > 0));

@@ -273,6 +273,34 @@ fn parquet_reads_back_and_its_bytes_do_not_depend_on_the_cut() {
     }
 }
 
+/// Words that neither repeat nor compress are written as they are once a row group has shown it, and now and then it is
+/// found out again.
+#[test]
+fn parquet_learns_what_columns_are_worth() {
+    use ::parquet::basic::{Compression, Encoding};
+    use ::parquet::file::reader::{FileReader, SerializedFileReader};
+    let rows: Vec<Record> = (0..250_000i64)
+        .map(|i| (i / 100, None, crate::hash::hash_word(i as u64) as i64, Some(i % 800), None, None))
+        .collect();
+    let whole = batch(&rows);
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("rows.parquet");
+    write_cut(&target(&directory, "rows.parquet"), &whole, &[70_001], 2);
+    assert_eq!(read_parquet(&path).columns(), whole.columns());
+    let file = SerializedFileReader::new(fs::File::open(&path).expect("a file")).expect("Parquet");
+    let groups = file.metadata().row_groups();
+    let of = |group: usize, column: usize| {
+        let chunk = groups[group].column(column);
+        (chunk.compression() == Compression::SNAPPY, chunk.encodings().any(|e| e == Encoding::RLE_DICTIONARY))
+    };
+    let words = schema().index_of("key").expect("a column");
+    assert_eq!(
+        [0, 1, 2, 3, 4].map(|group| of(group, words)),
+        [(true, true), (false, false), (false, false), (true, true), (false, false)]
+    );
+    assert!((0..groups.len()).all(|group| of(group, 0) == (true, true)), "times repeat");
+}
+
 #[test]
 fn arrow_reads_back_and_its_bytes_do_not_depend_on_the_cut() {
     let row = |i: i64| {

@@ -175,16 +175,25 @@ impl<J: Join> Bags<J> {
         cells.iter().for_each(|range| put_each(self.words_of(range.clone()).iter().map(|word| number(*word)), out));
     }
 
-    /// Takes `cells` cells that [`save`](Self::save) wrote into empty bags, sealed.
-    pub(crate) fn load(&mut self, cells: usize, from: &mut Bytes<'_>) -> Option<()> {
-        let mut end = 0u32;
-        self.offsets.push(0);
+    /// Appends `cells` cells that [`save`](Self::save) wrote to sealed bags, or empty ones, sealed, each word as `number` has
+    /// it.
+    pub(crate) fn load(
+        &mut self,
+        cells: usize,
+        from: &mut Bytes<'_>,
+        number: impl Fn(u32) -> Option<u32>,
+    ) -> Option<()> {
+        let before = self.words.len();
+        let mut end = u32::try_from(before).ok()?;
+        self.offsets.resize(self.cells + 1, end);
         for words in from.words::<u32>(cells)? {
             end = end.checked_add(words)?;
             self.offsets.push(end);
         }
-        self.words = from.words(end as usize)?;
-        self.cells = cells;
+        for word in from.words(end as usize - before)? {
+            self.words.push(number(word)?);
+        }
+        self.cells += cells;
         Some(())
     }
 

@@ -76,7 +76,6 @@ impl Column for CountIf {
     }
 
     fn load(&mut self, cells: usize, from: &mut Bytes<'_>) -> Option<()> {
-        self.0 = Counts::load(cells, from)?;
-        Some(())
+        self.0.load(cells, from)
     }
 }

@@ -106,7 +106,7 @@ impl Column for Coupons {
     }
 
     fn load(&mut self, cells: usize, from: &mut Bytes<'_>) -> Option<()> {
-        self.0.load(cells, from)
+        self.0.load(cells, from, Some)
     }
 }
 

@@ -140,10 +140,9 @@ impl<K: KeyRows + 'static> Column for Distinct<K> {
     }
 
     fn load(&mut self, cells: usize, from: &mut Bytes<'_>) -> Option<()> {
-        let values = from.word::<u32>()? as usize;
-        self.keys = K::load(values, from, &mut self.hashes)?;
-        self.sets.load(cells, from)?;
-        self.sets.words_of(0..cells).iter().all(|word| (*word as usize) < values).then_some(())
+        let (values, before) = (from.word::<u32>()?, u32::try_from(self.hashes.len()).ok()?);
+        self.keys.load(values as usize, from, &mut self.hashes)?;
+        self.sets.load(cells, from, |word| (word < values).then(|| before.checked_add(word)).flatten())
     }
 }
 

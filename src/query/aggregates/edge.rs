@@ -198,9 +198,10 @@ impl<const FIRST: bool, V: EdgeValue> Column for Edge<FIRST, V> {
     }
 
     fn load(&mut self, cells: usize, from: &mut Bytes<'_>) -> Option<()> {
-        self.times = from.words(cells)?;
-        self.values = V::load(cells, from)?;
-        self.heap = self.values.iter().map(V::heap).sum();
+        self.times.extend(from.words::<i64>(cells)?);
+        let values = V::load(cells, from)?;
+        self.heap += values.iter().map(V::heap).sum::<usize>();
+        self.values.extend(values);
         Some(())
     }
 }

@@ -117,8 +117,7 @@ impl<const MIN: bool> Column for Extreme<MIN> {
     }
 
     fn load(&mut self, cells: usize, from: &mut Bytes<'_>) -> Option<()> {
-        self.0 = from.packed(cells)?;
-        Some(())
+        from.packed(cells, &mut self.0)
     }
 }
 

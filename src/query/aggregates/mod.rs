@@ -106,7 +106,8 @@ pub(crate) trait Column: Any + Send + Sync {
     fn save(&self, _cells: &[Range<usize>], _out: &mut Vec<u8>) {
         unreachable!("tables are made anew from cells")
     }
-    /// Takes `cells` states that [`save`](Self::save) wrote into an empty column; `None` if the bytes are not such states.
+    /// Appends `cells` states that [`save`](Self::save) wrote to those that were loaded before; `None` if the bytes are not
+    /// such states: then the column is of no more use.
     fn load(&mut self, _cells: usize, _from: &mut Bytes<'_>) -> Option<()> {
         unreachable!("tables are made anew from cells")
     }

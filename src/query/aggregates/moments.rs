@@ -120,7 +120,7 @@ impl Column for Moments {
 
     fn load(&mut self, cells: usize, from: &mut Bytes<'_>) -> Option<()> {
         let words: Vec<f64> = from.words(cells.checked_mul(3)?)?;
-        self.0 = words.chunks_exact(3).map(|m| Moment { n: m[0], mean: m[1], squares: m[2] }).collect();
+        self.0.extend(words.chunks_exact(3).map(|m| Moment { n: m[0], mean: m[1], squares: m[2] }));
         Some(())
     }
 }

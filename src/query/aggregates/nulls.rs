@@ -92,9 +92,14 @@ impl Column for Nulls {
     }
 
     fn load(&mut self, cells: usize, from: &mut Bytes<'_>) -> Option<()> {
-        self.len = cells;
+        let before = self.len;
+        self.len += cells;
         if from.word::<u8>()? != 0 {
-            self.counts = Counts::load(cells, from)?;
+            self.counts.grow(before);
+            return self.counts.load(cells, from);
+        }
+        if !self.none() {
+            self.counts.grow(self.len);
         }
         Some(())
     }

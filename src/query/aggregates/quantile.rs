@@ -83,7 +83,7 @@ impl Column for Quantiles {
     }
 
     fn load(&mut self, cells: usize, from: &mut Bytes<'_>) -> Option<()> {
-        self.0.load(cells, from)
+        self.0.load(cells, from, Some)
     }
 }
 

@@ -95,8 +95,7 @@ impl Column for IntSum {
     }
 
     fn load(&mut self, cells: usize, from: &mut Bytes<'_>) -> Option<()> {
-        self.0 = Sums::load(cells, from)?;
-        Some(())
+        self.0.load(cells, from)
     }
 }
 
@@ -192,7 +191,6 @@ impl Column for FloatSum {
     }
 
     fn load(&mut self, cells: usize, from: &mut Bytes<'_>) -> Option<()> {
-        self.0 = from.decimals(cells)?;
-        Some(())
+        from.decimals(cells, &mut self.0)
     }
 }

@@ -32,9 +32,9 @@ impl Columns {
         self.columns.iter().for_each(|c| c.save(cells, out));
     }
 
-    /// Takes `cells` states that [`save`](Self::save) wrote into empty columns; `None` if the bytes are not such states.
+    /// Appends `cells` states that [`save`](Self::save) wrote; `None` if the bytes are not such states.
     pub(crate) fn load(&mut self, cells: usize, from: &mut Bytes<'_>) -> Option<()> {
-        self.len = cells;
+        self.len += cells;
         self.columns.iter_mut().try_for_each(|c| c.load(cells, from))
     }
 

@@ -130,8 +130,9 @@ impl Column for TextExtreme {
     }
 
     fn load(&mut self, cells: usize, from: &mut Bytes<'_>) -> Option<()> {
-        self.states = load_texts(cells, from)?;
-        self.heap = self.states.iter().flatten().map(|text| text.len() + 16).sum();
+        let texts = load_texts(cells, from)?;
+        self.heap += texts.iter().flatten().map(|text| text.len() + 16).sum::<usize>();
+        self.states.extend(texts);
         Some(())
     }
 }

@@ -33,6 +33,9 @@ use std::ops::Range;
 const PIECE_CELLS: usize = if cfg!(test) { 7 } else { 32 << 10 };
 const PIECE_KEY_BYTES: usize = 4 << 20;
 
+/// Bytes of pieces that are put together at most. Tiny under test.
+const JOINED_BYTES: usize = if cfg!(test) { 200 } else { 64 << 10 };
+
 /// Everything of a piece but its cells.
 struct Head<'a, K> {
     keys: &'a K,
@@ -252,67 +255,146 @@ pub(in crate::query) fn load<'a, K: KeyRows>(
     plan: &'a Plan,
     columns: &[ColumnRef<'a>],
 ) -> Result<impl Iterator<Item = Result<Mapped<K>>> + use<'a, K>> {
-    let foreign = || Error::new(ErrorKind::Io, "a piece of state is not what was written");
+    let pieces = pieces(columns)?;
+    Ok(pieces.map(|piece| piece.and_then(|(keys, cells)| loaded(plan, keys, cells).ok_or_else(foreign))))
+}
+
+/// The two lines of each of the pieces in `columns`.
+fn pieces<'a>(columns: &[ColumnRef<'a>]) -> Result<impl Iterator<Item = Result<(Bytes<'a>, Bytes<'a>)>> + use<'a>> {
     let [keys, cells] = columns else { return Err(foreign()) };
     let (Slice::Bytes { offsets: keys, data: of_keys }, Slice::Bytes { offsets: cells, data: of_cells }) =
         (keys.values, cells.values)
     else {
         return Err(foreign());
     };
-    let part = |ends: &[u32], data: &'a [u8]| data.get(ends[0] as usize..ends[1] as usize);
-    Ok(keys.windows(2).zip(cells.windows(2)).map(move |(keys, cells)| {
-        let pieces = part(keys, of_keys).zip(part(cells, of_cells));
-        pieces.and_then(|(keys, cells)| loaded(plan, Bytes(keys), Bytes(cells))).ok_or_else(foreign)
-    }))
+    let part = |ends: &[u32], data: &'a [u8]| data.get(ends[0] as usize..ends[1] as usize).map(Bytes);
+    Ok(keys
+        .windows(2)
+        .zip(cells.windows(2))
+        .map(move |(keys, cells)| part(keys, of_keys).zip(part(cells, of_cells)).ok_or_else(foreign)))
+}
+
+fn foreign() -> Error {
+    Error::new(ErrorKind::Io, "a piece of state is not what was written")
 }
 
 /// The block that one piece was saved from; `None` if the bytes are no piece.
-pub(super) fn loaded<K: KeyRows>(plan: &Plan, mut of_keys: Bytes<'_>, mut from: Bytes<'_>) -> Option<Mapped<K>> {
-    let keys = of_keys.word::<u32>()? as usize;
-    let mut hashes = Vec::new();
-    let rows_of_keys = K::load(keys, &mut of_keys, &mut hashes)?;
-    let mut segments = Vec::new();
-    let mut cells = 0usize;
-    for _ in 0..from.word::<u32>()? {
-        let pane = PaneKey { pane: from.word()?, from: from.word()? };
-        let end = cells.checked_add(from.word::<u32>()? as usize)?;
-        segments.push(Segment { pane, cells: cells..end });
-        cells = end;
-    }
-    let cell_keys: Option<Vec<u32>> = match from.word::<u8>()? {
-        0 if cells == keys => None,
-        1 => Some(from.packed(cells)?),
-        _ => return None,
-    };
-    if cell_keys.as_ref().is_some_and(|of| of.iter().any(|key| *key as usize >= keys)) {
-        return None;
-    }
-    let mut spans = Vec::new();
-    if plan.session.is_some() {
-        let times: Vec<i64> = from.words(cells.checked_mul(2)?)?;
-        spans.extend(times.chunks_exact(2).map(|t| Span { first: t[0], last: t[1] }));
-    }
-    let rows = Counts::load(cells, &mut from)?;
-    let mut states = plan.columns();
-    states.load(cells, &mut from)?;
-    (of_keys.0.is_empty() && from.0.is_empty()).then(|| Mapped {
-        keys: rows_of_keys,
-        hashes,
-        key_offsets: vec![0, keys as u32],
-        cell_keys,
-        segment_offsets: vec![0, segments.len() as u32],
-        segments,
-        spans,
+fn loaded<K: KeyRows>(plan: &Plan, keys: Bytes<'_>, cells: Bytes<'_>) -> Option<Mapped<K>> {
+    let mut block = empty(plan);
+    append(plan, &mut block, keys, cells)?;
+    Some(block)
+}
+
+/// A block of one partition without cells.
+pub(super) fn empty<K: KeyRows>(plan: &Plan) -> Mapped<K> {
+    Mapped {
+        keys: K::default(),
+        hashes: Vec::new(),
+        key_offsets: vec![0, 0],
+        cell_keys: None,
+        segments: Vec::new(),
+        segment_offsets: vec![0, 0],
+        spans: Vec::new(),
         marks: Vec::new(),
         doubtful: Default::default(),
-        rows,
-        states,
+        rows: Counts::default(),
+        states: plan.columns(),
         ledger: Ledger::default(),
         set_aside: Vec::new(),
         times: None,
         sequence: 0,
         resident: usize::MAX,
-    })
+    }
+}
+
+/// Appends the cells of a piece to a block of one partition; `None` if the bytes are no piece: then the block is of no more
+/// use.
+pub(super) fn append<K: KeyRows>(
+    plan: &Plan,
+    to: &mut Mapped<K>,
+    mut of_keys: Bytes<'_>,
+    mut from: Bytes<'_>,
+) -> Option<()> {
+    let (first_key, first_cell) = (to.hashes.len(), to.rows.len());
+    let keys = of_keys.word::<u32>()? as usize;
+    to.keys.load(keys, &mut of_keys, &mut to.hashes)?;
+    let mut end = first_cell;
+    for _ in 0..from.word::<u32>()? {
+        let pane = PaneKey { pane: from.word()?, from: from.word()? };
+        let start = end;
+        end = end.checked_add(from.word::<u32>()? as usize)?;
+        match to.segments.last_mut() {
+            Some(last) if last.pane == pane => last.cells.end = end,
+            _ => to.segments.push(Segment { pane, cells: start..end }),
+        }
+    }
+    let cells = end - first_cell;
+    let all_keys = u32::try_from(first_key + keys).ok()?;
+    let own_keys = first_key as u32..all_keys;
+    match (from.word::<u8>()?, &mut to.cell_keys) {
+        (0, of) if cells == keys => of.iter_mut().for_each(|of| of.extend(own_keys.clone())),
+        (1, of) => {
+            let of = of.get_or_insert_with(|| (0..first_key as u32).collect());
+            from.packed_as(cells, of, |key: u32| key.saturating_add(own_keys.start))?;
+            if of[first_cell..].iter().any(|key| *key >= own_keys.end) {
+                return None;
+            }
+        }
+        _ => return None,
+    }
+    if plan.session.is_some() {
+        let times: Vec<i64> = from.words(cells.checked_mul(2)?)?;
+        to.spans.extend(times.chunks_exact(2).map(|t| Span { first: t[0], last: t[1] }));
+    }
+    to.rows.load(cells, &mut from)?;
+    to.states.load(cells, &mut from)?;
+    to.key_offsets[1] = all_keys;
+    to.segment_offsets[1] = to.segments.len() as u32;
+    (of_keys.0.is_empty() && from.0.is_empty()).then_some(())
+}
+
+/// Puts the pieces of one partition together to blocks that are worth a look at every column.
+///
+/// Where partitions are many, a piece is a few dozen cells, and to take them one by one is mostly to begin and to end.
+pub(super) struct Joined<'a, K> {
+    plan: &'a Plan,
+    block: Option<Mapped<K>>,
+    /// Bytes of the pieces of the block.
+    bytes: usize,
+}
+
+impl<'a, K: KeyRows> Joined<'a, K> {
+    pub(super) fn new(plan: &'a Plan) -> Self {
+        Joined { plan, block: None, bytes: 0 }
+    }
+
+    /// Adds the pieces in `columns`, and hands out the blocks that are long enough.
+    ///
+    /// # Errors
+    /// If they are not pieces; those of `each`.
+    pub(super) fn add(
+        &mut self,
+        columns: &[ColumnRef<'_>],
+        mut each: impl FnMut(Mapped<K>) -> Result<()>,
+    ) -> Result<()> {
+        pieces(columns)?.try_for_each(|piece| {
+            let (keys, cells) = piece?;
+            let bytes = keys.0.len() + cells.0.len();
+            if self.bytes + bytes > JOINED_BYTES {
+                self.rest().map_or(Ok(()), &mut each)?;
+            }
+            let block = self.block.get_or_insert_with(|| empty(self.plan));
+            append(self.plan, block, keys, cells).ok_or_else(foreign)?;
+            self.bytes += bytes;
+            Ok(())
+        })
+    }
+
+    /// What has not been handed out.
+    pub(super) fn rest(&mut self) -> Option<Mapped<K>> {
+        self.bytes = 0;
+        self.block.take()
+    }
 }
 
 /// The cells of a block of one partition whose keys' hashes are to be kept.

@@ -2,7 +2,7 @@
 //!
 //! Checksums stand before all of this on disk. Here they are left out, so that the decoders are on their own.
 
-use super::cells::{Pieces, loaded, save_block, save_partition};
+use super::cells::{Pieces, append, empty, save_block, save_partition};
 use crate::Result;
 use crate::core::window::WindowSpec;
 use crate::core::words::Bytes;
@@ -88,9 +88,11 @@ fn piece<K: KeyRows>(plan: &Plan, records: &[Record]) -> (Vec<u8>, Vec<u8>) {
     pieces.into_bytes()
 }
 
-/// Loads a piece, has it taken twice, and saves what it came to: gives the pieces that these are, or none if it is refused.
-fn taken<K: KeyRows>(plan: &Plan, keys: &[u8], cells: &[u8]) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
-    let block = loaded::<K>(plan, Bytes(keys), Bytes(cells))?;
+/// Puts pieces together, has that taken twice, and saves what it came to: gives the pieces that these are, or none if it is
+/// refused.
+fn taken<K: KeyRows>(plan: &Plan, pieces: &[(&[u8], &[u8])]) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut block = empty::<K>(plan);
+    pieces.iter().try_for_each(|(keys, cells)| append(plan, &mut block, Bytes(keys), Bytes(cells)))?;
     let mut partition = Partition::<K>::new(plan, Budget::unlimited().lease("a test"));
     let mut saved = Vec::new();
     let mut save = || -> Result<()> {
@@ -109,9 +111,11 @@ fn taken<K: KeyRows>(plan: &Plan, keys: &[u8], cells: &[u8]) -> Option<Vec<(Vec<
 fn damaged<K: KeyRows>(key: &str, records: &[Record], damage: &[(bool, usize, u8)], end: Option<(bool, usize)>) {
     let plan = plan(key);
     let (mut keys, mut cells) = piece::<K>(&plan, records);
-    let whole = taken::<K>(&plan, &keys, &cells).expect("a piece of a block as it was written");
-    for (keys, cells) in whole {
-        assert!(taken::<K>(&plan, &keys, &cells).is_some(), "a piece of a partition as it was written");
+    let (good_keys, good_cells) = (keys.clone(), cells.clone());
+    let good = (&good_keys[..], &good_cells[..]);
+    for (keys, cells) in taken::<K>(&plan, &[good]).expect("a piece of a block as it was written") {
+        let again = taken::<K>(&plan, &[(&keys, &cells), good, (&keys, &cells)]);
+        assert!(again.is_some(), "pieces of a partition and of a block as they were written");
     }
     for (of_keys, at, byte) in damage {
         let bytes = if *of_keys { &mut keys } else { &mut cells };
@@ -122,7 +126,8 @@ fn damaged<K: KeyRows>(key: &str, records: &[Record], damage: &[(bool, usize, u8
         let bytes = if of_keys { &mut keys } else { &mut cells };
         bytes.truncate(end % bytes.len());
     }
-    taken::<K>(&plan, &keys, &cells);
+    taken::<K>(&plan, &[(&keys, &cells)]);
+    taken::<K>(&plan, &[good, (&keys, &cells), good]);
 }
 
 proptest! {
@@ -146,7 +151,7 @@ proptest! {
         count in 0u32..4,
     ) {
         let head = |bytes: &[u8]| [&count.to_le_bytes()[..], bytes].concat();
-        taken::<WordRows>(&plan("i"), &head(&keys), &head(&cells));
-        taken::<ByteRows>(&plan("s"), &head(&keys), &head(&cells));
+        taken::<WordRows>(&plan("i"), &[(&head(&keys), &head(&cells))]);
+        taken::<ByteRows>(&plan("s"), &[(&head(&keys), &head(&cells))]);
     }
 }

@@ -123,6 +123,9 @@ const SHORT: usize = 2 << 30;
 /// Bytes that a written block of one partition should have at least.
 const PIECES_BYTES: usize = 8 << 10;
 
+/// Bytes of pieces that are gathered by partition at once where they stay in memory: no more than caches hold.
+const LOOSE: usize = if cfg!(test) { 1 << 10 } else { 16 << 20 };
+
 /// More than this makes blocks of pieces no better.
 const HELD_ALONE: usize = 64 << 20;
 
@@ -240,6 +243,7 @@ impl Spill {
             // How many partitions there are is known with the first block.
             let options = Options::new(1 << MOST_PARTITION_BITS);
             let options = options.spill(self.budget.clone(), self.held() / self.threads, dir.clone());
+            let options = if self.stays() { options.gather(LOOSE) } else { options };
             let writers = Writers::new(&options, self.threads);
             let _ = self.files.set(Files { dir, options, writers });
         }

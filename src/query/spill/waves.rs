@@ -4,13 +4,14 @@
 //! what came out of the pieces so far, and tried: what turns out too large is dropped and tried again by half.
 
 use super::blame::Blame;
-use super::cells::{load, pick};
+use super::cells::{Joined, load, pick};
 use super::merge::{Merge, RowFiles};
 use super::{Shares, Spill};
 use crate::core::slide::Engine;
 use crate::engine::overlap;
 use crate::memory::{Budget, Lease};
 use crate::query::keys::KeyRows;
+use crate::query::map::Mapped;
 use crate::query::plan::Plan;
 use crate::query::reduce::Partition;
 use crate::query::session::Emission;
@@ -306,17 +307,18 @@ impl<K: KeyRows> Waves<K> {
             // Partitions are alike: hashes are spread evenly.
             partition.groups.reserve(self.keys.load(Ordering::Relaxed));
         }
-        for chunk in self.pieces.partition(p as u32) {
-            let chunk = chunk?;
-            for block in load::<K>(&self.plan, &chunk.columns())? {
-                let mut block = block?;
-                if bits > 0 {
-                    block = pick(&self.plan, &block, |hash| self.is_next(hash))?;
-                }
-                partition.take(&self.plan, 0, 0, &block)?;
+        let mut take = |mut block: Mapped<K>| {
+            if bits > 0 {
+                block = pick(&self.plan, &block, |hash| self.is_next(hash))?;
             }
-            partition.lease()?;
+            partition.take(&self.plan, 0, 0, &block)?;
+            partition.lease()
+        };
+        let mut pieces = Joined::new(&self.plan);
+        for chunk in self.pieces.partition(p as u32) {
+            pieces.add(&chunk?.columns(), &mut take)?;
         }
+        pieces.rest().map_or(Ok(()), &mut take)?;
         self.keys.fetch_max(partition.groups.len(), Ordering::Relaxed);
         Ok(partition)
     }
