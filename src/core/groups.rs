@@ -14,6 +14,12 @@ use hashbrown::hash_table::Entry;
 /// A key's number inside its partition: dense, recycled when the key leaves.
 pub type GroupId = u32;
 
+/// No id.
+const NONE: GroupId = GroupId::MAX;
+
+/// Rows that are looked up before the first of them is compared.
+const AHEAD: usize = if cfg!(test) { 3 } else { 32 };
+
 /// Where the keys of one partition live.
 pub trait KeyStore {
     /// A batch of candidate keys, addressed by row.
@@ -101,31 +107,46 @@ impl<K: KeyStore> Groups<K> {
     ) {
         out.reserve(wanted.len());
         let Groups { table, hashes: stored, free, keys } = self;
-        for row in wanted {
-            let hash = hashes[row];
-            let found = table.entry(
-                probe(hash),
-                |id| keys.is(*id, rows, row) && (!keys.has_double(rows, row) || stored[*id as usize] == hash),
-                |id| probe(stored[*id as usize]),
-            );
-            out.push(match found {
-                Entry::Occupied(known) => *known.get(),
-                Entry::Vacant(vacant) => {
-                    let id = match free.pop() {
-                        Some(id) => {
-                            stored[id as usize] = hash;
-                            id
-                        }
-                        None => {
-                            stored.push(hash);
-                            (stored.len() - 1) as GroupId
-                        }
-                    };
-                    keys.put(id, rows, row);
-                    vacant.insert(id);
-                    id
+        let mut wanted = wanted;
+        let mut next = [(0, 0); AHEAD];
+        loop {
+            // Looked up first, compared later: what is not in the cache is then waited for together.
+            let mut count = 0;
+            for (place, row) in next.iter_mut().zip(wanted.by_ref()) {
+                *place = (row, table.find(probe(hashes[row]), |_| true).map_or(NONE, |id| *id));
+                count += 1;
+            }
+            for (row, like) in &next[..count] {
+                let (row, hash) = (*row, hashes[*row]);
+                let is = |id: GroupId| {
+                    keys.is(id, rows, row) && (!keys.has_double(rows, row) || stored[id as usize] == hash)
+                };
+                if *like != NONE && is(*like) {
+                    out.push(*like);
+                    continue;
                 }
-            });
+                out.push(match table.entry(probe(hash), |id| is(*id), |id| probe(stored[*id as usize])) {
+                    Entry::Occupied(known) => *known.get(),
+                    Entry::Vacant(vacant) => {
+                        let id = match free.pop() {
+                            Some(id) => {
+                                stored[id as usize] = hash;
+                                id
+                            }
+                            None => {
+                                stored.push(hash);
+                                (stored.len() - 1) as GroupId
+                            }
+                        };
+                        keys.put(id, rows, row);
+                        vacant.insert(id);
+                        id
+                    }
+                });
+            }
+            if count < AHEAD {
+                break;
+            }
         }
     }
 
