@@ -50,6 +50,7 @@ mod repartition;
 mod rounds;
 mod rows;
 mod session;
+mod sorted;
 mod spill;
 mod tally;
 pub(crate) mod text;

@@ -78,8 +78,71 @@ impl Order {
             .collect()
     }
 
+    /// Whether only the top rows of a window stay.
+    pub(crate) fn takes_top(&self) -> bool {
+        self.top.is_some()
+    }
+
+    /// Takes the rows of the last window from the end of `batches`, none of which is empty.
+    pub(crate) fn split_last(&self, batches: &mut Vec<RecordBatch>) -> Vec<RecordBatch> {
+        let mut last: Vec<RecordBatch> = Vec::new();
+        while let Some(batch) = batches.pop_if(|batch| last.last().is_none_or(|next| self.goes_on(batch, next))) {
+            let start = self.windows(&batch).last().map_or(0, |window| window.start);
+            last.push(batch.slice(start, batch.num_rows() - start));
+            if start > 0 {
+                batches.push(batch.slice(0, start));
+                break;
+            }
+        }
+        last.reverse();
+        last
+    }
+
+    /// Takes the rows of the window that ends with `before`, if it goes on, from the beginning of `batches`, none of which is
+    /// empty.
+    pub(crate) fn split_first(&self, before: &RecordBatch, batches: &mut Vec<RecordBatch>) -> Vec<RecordBatch> {
+        let mut first: Vec<RecordBatch> = Vec::new();
+        while let Some(batch) = batches.first()
+            && self.goes_on(first.last().unwrap_or(before), batch)
+        {
+            let batch = batches.remove(0);
+            let end = self.windows(&batch).first().map_or(0, |window| window.end);
+            first.push(batch.slice(0, end));
+            if end < batch.num_rows() {
+                batches.insert(0, batch.slice(end, batch.num_rows() - end));
+                break;
+            }
+        }
+        first
+    }
+
+    /// How many of `rows`, which are of one window and sorted by key, come before the only row of `bound`, or are its equals.
+    ///
+    /// # Errors
+    /// Keys without an order.
+    pub(crate) fn count_upto(&self, rows: &RecordBatch, bound: &RecordBatch) -> Result<usize> {
+        let keys = self.comparators(rows, bound)?;
+        let upto = |row: usize| {
+            let order = keys.iter().map(|compare| compare(row, 0)).find(|order| order.is_ne());
+            order.is_none_or(Ordering::is_lt)
+        };
+        let (mut from, mut to) = (0, rows.num_rows());
+        while from < to {
+            let middle = from.midpoint(to);
+            if upto(middle) { from = middle + 1 } else { to = middle }
+        }
+        Ok(from)
+    }
+
+    /// How keys of two batches compare, field by field.
+    fn comparators(&self, left: &RecordBatch, right: &RecordBatch) -> Result<Vec<DynComparator>> {
+        let options = SortOptions { descending: false, nulls_first: true };
+        let keys = self.keys.clone();
+        keys.map(|column| Ok(make_comparator(left.column(column), right.column(column), options)?)).collect()
+    }
+
     /// Whether `next` begins with the window that `batch` ends with.
-    fn goes_on(&self, batch: &RecordBatch, next: &RecordBatch) -> bool {
+    pub(crate) fn goes_on(&self, batch: &RecordBatch, next: &RecordBatch) -> bool {
         let at = |batch: &RecordBatch, column: usize, row: usize| {
             batch.column(column).as_primitive::<TimestampMicrosecondType>().value(row)
         };
@@ -89,11 +152,7 @@ impl Order {
     /// The rows of a batch of whole windows, or of one part of a window.
     fn order(&self, batch: &RecordBatch) -> Result<RecordBatch> {
         let by = self.top.map(|(n, column)| Ok::<_, Error>((n, greatest_first(batch.column(column))?))).transpose()?;
-        let keys = self.keys.clone().map(|column| {
-            let options = SortOptions { descending: false, nulls_first: true };
-            Ok(make_comparator(batch.column(column), batch.column(column), options)?)
-        });
-        let keys: Vec<DynComparator> = keys.collect::<Result<_>>()?;
+        let keys = self.comparators(batch, batch)?;
         let by_key = |a: u32, b: u32| {
             let order = keys.iter().map(|compare| compare(a as usize, b as usize)).find(|order| order.is_ne());
             order.unwrap_or(Ordering::Equal).then(a.cmp(&b))
@@ -112,7 +171,7 @@ impl Order {
                 window.sort_unstable_by(by);
             }
             if self.sort {
-                window.sort_unstable_by(|a, b| by_key(*a, *b));
+                window.par_sort_unstable_by(|a, b| by_key(*a, *b));
             }
             rows.extend(window);
         }
@@ -238,8 +297,14 @@ mod tests {
                  prop::option::weighted(0.9, -3i64..4),
                  prop::option::weighted(0.7, prop::sample::select(vec![1.0, -2.5, f64::NAN, f64::INFINITY, 0.0]))), 0..150),
             top in prop::option::of((0usize..9, any::<bool>())), sort in any::<bool>(), windowed in any::<bool>(),
+            short in any::<bool>(),
         ) {
+            let spills = tempfile::tempdir().unwrap();
             let mut query_ordered = query(&records, windowed);
+            if short {
+                // Some rows may wait: those of the top, else a few.
+                query_ordered = query_ordered.memory(if top.is_some() { 16 } else { 1 } << 20).spill_dir(spills.path());
+            }
             if sort {
                 query_ordered = query_ordered.sort_by_key();
             }
@@ -270,6 +335,31 @@ mod tests {
                 want.extend(window);
             }
             prop_assert_eq!(format!("{got:?}"), format!("{want:?}"));
+            prop_assert_eq!(std::fs::read_dir(spills.path()).unwrap().count(), 0);
+        }
+    }
+
+    /// Many rows of one window and of several, in so little memory that runs are merged to runs.
+    #[test]
+    fn rows_beyond_memory_are_sorted_all_the_same() {
+        let names = ["", "a", "ab", "b"];
+        let records: Vec<Record> = (0..4000i64)
+            .map(|i| (i % 100, Some(names[i as usize % 4]), Some(i * 7919 % 1009 - 500), Some(1.0)))
+            .collect();
+        for windowed in [false, true] {
+            let spills = tempfile::tempdir().unwrap();
+            let want = rows(query(&records, windowed).sort_by_key(), windowed);
+            let short = query(&records, windowed).sort_by_key().memory(1 << 20).spill_dir(spills.path());
+            let mut short_rows = short.run().unwrap();
+            let spilled: usize = short_rows.by_ref().map(|batch| batch.unwrap().num_rows()).sum();
+            assert_eq!(spilled, want.len());
+            assert!(short_rows.statistics().spilled_bytes > 0);
+            let short = query(&records, windowed).sort_by_key().memory(1 << 20).spill_dir(spills.path());
+            assert_eq!(format!("{:?}", rows(short, windowed)), format!("{want:?}"));
+            let error =
+                query(&records, windowed).top(3000, "count").memory(1 << 20).spill_dir(spills.path()).run().unwrap();
+            let error = error.filter_map(Result::err).next().unwrap();
+            assert!(error.kind() == crate::ErrorKind::Memory && error.to_string().contains("--top"), "{error}");
         }
     }
 }

@@ -7,6 +7,7 @@ use super::open::{Opened, open};
 use super::order::Order;
 use super::plan::{Plan, Request};
 use super::session::SessionSpec;
+use super::sorted::Sorted;
 use crate::engine::{overlap, pool};
 use crate::memory::Budget;
 use crate::metrics::Statistics;
@@ -24,7 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// The result of a query, in the order of windows and, inside a window, of the keys' hashes.
 pub struct Rows {
     plan: Arc<Plan>,
-    order: Option<Order>,
+    order: Option<Ordered>,
     /// Rows handed out.
     rows_out: Arc<AtomicU64>,
     /// Blocks are taken one after the other: where the output stands is part of the state.
@@ -41,6 +42,14 @@ pub struct Rows {
     progress: Arc<Progress>,
     notes: Vec<String>,
     ready: VecDeque<RecordBatch>,
+}
+
+/// How the rows of a window are put in order.
+enum Ordered {
+    /// Every block is of whole windows.
+    AtOnce(Order),
+    /// When all of a window have come.
+    Complete(Box<Sorted>),
 }
 
 impl Rows {
@@ -112,18 +121,24 @@ impl Rows {
             max_bad: options.max_bad,
             bad_sink,
             late_sink,
-            spill_dir: options.spill_dir,
+            spill_dir: options.spill_dir.clone(),
             inputs,
             progress: progress.clone(),
             live: options.live.clone(),
         };
+        let sort_dir = options.spill_dir;
         if let Some(limit) = options.memory {
             plan.fit(limit);
         }
-        plan.whole_windows = top.is_some() || sort;
+        // Windows that close on the way leave whole, and at once.
+        plan.whole_windows = (top.is_some() || sort) && lateness.is_some();
         let plan = Arc::new(plan);
         let first = plan.schema.fields().len() - plan.outputs.len() - plan.keys.len();
         let order = Order::new(&plan.schema, first..first + plan.keys.len(), top.as_ref(), sort)?;
+        let order = order.map(|order| match lateness {
+            Some(_) => Ordered::AtOnce(order),
+            None => Ordered::Complete(Box::new(Sorted::new(order, &plan, budget.limit(), sort_dir))),
+        });
         Ok(Rows {
             run: pool.install(|| begin(plan.clone(), reader, context, saver))?,
             plan,
@@ -152,6 +167,9 @@ impl Rows {
         let mut statistics = self.run.statistics();
         statistics.rows_out = self.rows_out.load(Ordering::Relaxed);
         statistics.peak_memory_bytes = self.budget.peak() as u64;
+        if let Some(Ordered::Complete(sorted)) = &self.order {
+            statistics.spilled_bytes += sorted.spilled_bytes();
+        }
         statistics
     }
 
@@ -260,9 +278,10 @@ impl Rows {
         if self.done {
             return Ok(None);
         }
-        let (run, plan) = (&mut self.run, &self.plan);
-        let block = self.pool.install(|| match &self.order {
-            Some(order) => ordered(run.as_mut(), order, plan.has_bounds()),
+        let (run, order) = (&mut self.run, &mut self.order);
+        let block = self.pool.install(|| match order {
+            Some(Ordered::AtOnce(order)) => run.next_block()?.map(|block| order.apply(block)).transpose(),
+            Some(Ordered::Complete(sorted)) => sorted.next_block(run.as_mut()),
             None => run.next_block(),
         });
         if let Ok(Some(batches)) = &block {
@@ -291,23 +310,6 @@ impl Rows {
         let options = arrow_array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         Ok(RecordBatch::try_new_with_options(self.plan.schema.clone(), columns, &options)?)
     }
-}
-
-/// The next rows, those that stay, in their order. Without windows all rows are one, which may come in several blocks.
-fn ordered(run: &mut dyn Run, order: &Order, has_bounds: bool) -> Result<Option<Vec<RecordBatch>>> {
-    let Some(block) = run.next_block()? else { return Ok(None) };
-    let mut rows = order.apply(block)?;
-    if !has_bounds {
-        let mut blocks = 1;
-        while let Some(block) = run.next_block()? {
-            rows.extend(order.apply(block)?);
-            blocks += 1;
-        }
-        if blocks > 1 {
-            rows = order.apply(rows)?;
-        }
-    }
-    Ok(Some(rows))
 }
 
 impl Iterator for Rows {

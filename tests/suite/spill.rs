@@ -48,9 +48,12 @@ fn the_limit_does_not_show_in_the_output() {
         let spilled = same(&input, dir.path(), "32MiB", windows);
         assert!(spilled > 1 << 20, "{windows:?}: {spilled}");
     }
-    for more in
-        [&["--window", "20m", "--top", "3", "--by", "count"][..], &["--top", "5", "--by", "sum_ms"], &["--sort", "key"]]
-    {
+    for more in [
+        &["--window", "20m", "--top", "3", "--by", "count"][..],
+        &["--top", "5", "--by", "sum_ms"],
+        &["--sort", "key"],
+        &["--window", "30m", "--slide", "10m", "--sort", "key"],
+    ] {
         assert!(same(&input, dir.path(), "32MiB", more) > 0);
     }
     assert!(same(&input, dir.path(), "32MiB", &["--window", "10m", "--slide", "2m", "--having", "count > 2"]) > 0);
@@ -100,7 +103,8 @@ fn the_limit_holds() {
         let memory = format!("{limit}MiB");
         let windows = ["replay", &input, "--key", "user", "--window", "10m", "--slide", "1m", "-o", "null"];
         let whole = ["replay", columns, "--key", "user", "--agg", "count, sum(ms)", "-o", out.to_str().unwrap()];
-        for args in [windows.to_vec(), whole.to_vec()] {
+        let sorted = ["replay", columns, "--key", "user", "--agg", "count", "--sort", "key", "-o", "null"];
+        for args in [windows.to_vec(), whole.to_vec(), sorted.to_vec()] {
             let peak = peak_anonymous(&[&args[..], &["--memory", &memory]].concat());
             assert!(peak > 10 << 10 && peak < limit << 10, "{peak} KiB of {memory}: {args:?}");
         }
