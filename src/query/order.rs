@@ -1,7 +1,7 @@
 //! `--top N --by COLUMN` and `--sort key`: which rows of a window stay, and in which order.
 //!
-//! It works on finished rows, block by block: a block is made of whole windows, though a large window may be several of
-//! its batches. Top rows are found by selection, so a window of n rows costs O(n + N log N).
+//! It works on finished rows, on batches that hold all rows of a window ([`Sorted`](super::sorted::Sorted) waits for them).
+//! Top rows are found by selection, so a window of n rows costs O(n + N log N).
 //!
 //! Keys ascend with nulls before everything, as in Spark and Flink; text goes by its bytes, NaN after every number.
 
@@ -116,15 +116,22 @@ impl Order {
         first
     }
 
-    /// How many of `rows`, which are of one window and sorted by key, come before the only row of `bound`, or are its equals.
+    /// What [`goes_on`](Self::goes_on) looks at of the last row of `batch`, in memory of its own.
+    pub(crate) fn end(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let bounds: &[usize] = if self.windowed { &[0, 1] } else { &[] };
+        Ok(take_record_batch(&batch.project(bounds)?, &UInt32Array::from(vec![batch.num_rows() as u32 - 1]))?)
+    }
+
+    /// How many of `rows`, which are of one window and sorted by key, come before the only row of `bound`; with its `equals`
+    /// or without.
     ///
     /// # Errors
     /// Keys without an order.
-    pub(crate) fn count_upto(&self, rows: &RecordBatch, bound: &RecordBatch) -> Result<usize> {
+    pub(crate) fn count_before(&self, rows: &RecordBatch, bound: &RecordBatch, equals: bool) -> Result<usize> {
         let keys = self.comparators(rows, bound)?;
         let upto = |row: usize| {
             let order = keys.iter().map(|compare| compare(row, 0)).find(|order| order.is_ne());
-            order.is_none_or(Ordering::is_lt)
+            order.map_or(equals, Ordering::is_lt)
         };
         let (mut from, mut to) = (0, rows.num_rows());
         while from < to {

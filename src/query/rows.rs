@@ -46,7 +46,7 @@ pub struct Rows {
 
 /// How the rows of a window are put in order.
 enum Ordered {
-    /// Every block is of whole windows.
+    /// As they close on the way.
     AtOnce(Order),
     /// When all of a window have come.
     Complete(Box<Sorted>),
@@ -130,8 +130,6 @@ impl Rows {
         if let Some(limit) = options.memory {
             plan.fit(limit);
         }
-        // Windows that close on the way leave whole, and at once.
-        plan.whole_windows = (top.is_some() || sort) && lateness.is_some();
         let plan = Arc::new(plan);
         let first = plan.schema.fields().len() - plan.outputs.len() - plan.keys.len();
         let order = Order::new(&plan.schema, first..first + plan.keys.len(), top.as_ref(), sort)?;

@@ -7,15 +7,17 @@
 //! the window its runs are merged: from each, the rows up to the least key with which what is in memory of a run ends, are
 //! put in order together.
 //!
-//! Invariant: the rows that leave are the same, in the same order, as those of a window that was sorted in memory.
+//! Invariant: the rows that leave are the same, in the same order, as those of a window that was sorted in memory. Runs are
+//! kept in the order in which their rows came, so that this is so of keys that compare as equals, too.
 //!
-//! In memory: a sixteenth of the limit waits, twice that is taken while it is sorted; [`FAN`] runs are merged at a time.
+//! In memory: a sixteenth of the limit waits, about three times that is taken while it is sorted. At most [`FAN`] runs are
+//! merged at a time, first to longer ones, so that each row is written as often as there are lengths.
 
 use super::emit::{batch, inner_schema};
-use super::exec::Run;
+use super::exec;
 use super::order::Order;
 use super::plan::Plan;
-use super::spill::rows::{to_batch, to_columns};
+use super::spill::rows::{to_batch, to_columns, width};
 use crate::store::block::{Content, Label};
 use crate::store::column::{Column, ColumnRef};
 use crate::store::disk::OsDisk;
@@ -30,6 +32,9 @@ use std::sync::Arc;
 
 /// Runs that are merged at a time.
 const FAN: usize = if cfg!(test) { 3 } else { 32 };
+
+/// A run on disk, and of how many merges it is the outcome.
+type Stored = (u32, Segment);
 
 /// Rows of a block of a run at least.
 const LEAST_ROWS: usize = if cfg!(test) { 2 } else { 256 };
@@ -48,7 +53,7 @@ pub(crate) struct Sorted {
     dir: Option<SpillDir>,
     /// Rows of the window that may go on, those of them on disk, and the last one.
     waiting: Vec<RecordBatch>,
-    runs: Vec<Segment>,
+    runs: Vec<Stored>,
     last: Option<RecordBatch>,
     /// The window that is handed out, and complete ones that come behind it.
     merging: Option<Merging>,
@@ -60,11 +65,16 @@ pub(crate) struct Sorted {
 impl Sorted {
     /// The rows of `plan` in this order. What does not fit a memory limit goes below `base`, if there is one.
     pub(crate) fn new(order: Order, plan: &Plan, limit: usize, base: Option<PathBuf>) -> Sorted {
+        let base = base.filter(|_| limit < usize::MAX);
+        Sorted::of(order, (plan.schema.clone(), inner_schema(plan)), limit / SHARE, base)
+    }
+
+    fn of(order: Order, (schema, inner): (SchemaRef, SchemaRef), share: usize, base: Option<PathBuf>) -> Sorted {
         Sorted {
             order,
-            schema: plan.schema.clone(),
-            inner: inner_schema(plan),
-            share: if limit == usize::MAX { limit } else { limit / SHARE },
+            schema,
+            inner,
+            share,
             base,
             dir: None,
             waiting: Vec::new(),
@@ -86,7 +96,7 @@ impl Sorted {
     ///
     /// # Errors
     /// Those of the run and of the disk; [`ErrorKind::Memory`] if the rows of which the top ones are taken do not fit.
-    pub(crate) fn next_block(&mut self, run: &mut dyn Run) -> Result<Option<Vec<RecordBatch>>> {
+    pub(crate) fn next_block(&mut self, run: &mut dyn exec::Run) -> Result<Option<Vec<RecordBatch>>> {
         loop {
             if let Some(merging) = &mut self.merging {
                 if let Some(rows) = merging.next(&self.order)? {
@@ -112,13 +122,24 @@ impl Sorted {
             if !(complete.is_empty() && goes_on) {
                 self.complete(complete)?;
             }
-            if let Some(batch) = rest.last() {
-                let row = batch.slice(batch.num_rows() - 1, 1);
-                self.last = Some(arrow_select::concat::concat_batches(&batch.schema(), [&row])?);
-            }
-            self.waiting.extend(rest);
+            self.last = rest.last().map(|batch| self.order.end(batch)).transpose()?;
+            rest.iter().try_for_each(|batch| self.wait(batch))?;
+        }
+    }
+
+    /// Has rows wait for those of their window to come, in memory of their own where memory is limited.
+    fn wait(&mut self, rows: &RecordBatch) -> Result<()> {
+        if self.base.is_none() {
+            self.waiting.push(rows.clone());
+            return Ok(());
+        }
+        let step = (self.share / 2 / row_bytes(rows).max(1)).max(LEAST_ROWS);
+        for start in (0..rows.num_rows()).step_by(step) {
+            // A dictionary may hold the keys of many rows that are not among these.
+            self.waiting.push(self.plain(&rows.slice(start, step.min(rows.num_rows() - start)))?);
             self.relieve()?;
         }
+        Ok(())
     }
 
     /// No more rows come for the window that waits but those with which `batches` begin; then come complete windows.
@@ -126,18 +147,21 @@ impl Sorted {
         let mut waiting = std::mem::take(&mut self.waiting);
         let last = self.last.take();
         if self.runs.is_empty() {
-            waiting.append(&mut batches);
-            self.behind = waiting;
+            self.behind = waiting.drain(..).map(|rows| self.inner(rows)).collect::<Result<_>>()?;
+            self.behind.append(&mut batches);
             return Ok(());
         }
-        if let Some(last) = last {
-            waiting.extend(self.order.split_first(&last, &mut batches));
-        }
         self.waiting = waiting;
+        if let Some(last) = last {
+            self.order.split_first(&last, &mut batches).iter().try_for_each(|rows| self.wait(rows))?;
+        }
         if !self.waiting.is_empty() {
             self.spill()?;
         }
-        self.merging = Some(Merging::new(std::mem::take(&mut self.runs), self.schema.clone()));
+        while self.runs.len() > FAN {
+            self.merge()?;
+        }
+        self.merging = Some(Merging::new(self.runs.drain(..), self.schema.clone()));
         self.behind = batches;
         Ok(())
     }
@@ -151,6 +175,7 @@ impl Sorted {
             return self.spill();
         }
         self.waiting = self.order.apply(std::mem::take(&mut self.waiting))?;
+        self.waiting.retain(|rows| rows.num_rows() > 0);
         if bytes(&self.waiting) <= self.share {
             return Ok(());
         }
@@ -160,20 +185,31 @@ impl Sorted {
     /// Writes what waits as a run.
     fn spill(&mut self) -> Result<()> {
         let waiting = std::mem::take(&mut self.waiting);
-        for batch in self.order.apply(waiting)? {
+        for rows in self.order.apply(waiting)? {
             let mut writer = self.writer()?;
-            self.write(&mut writer, &self.plain(&batch)?)?;
-            self.end(writer)?;
+            self.write(&mut writer, &rows)?;
+            self.end(writer, 0)?;
         }
-        if self.runs.len() >= FAN {
-            let mut merging = Merging::new(std::mem::take(&mut self.runs), self.schema.clone());
-            let mut writer = self.writer()?;
-            while let Some(rows) = merging.next(&self.order)? {
-                self.write(&mut writer, &rows)?;
-            }
-            self.end(writer)?;
+        while self.runs.len() >= FAN && {
+            let mut lengths = self.runs[self.runs.len() - FAN..].iter().map(|run| run.0);
+            let first = lengths.next();
+            lengths.all(|length| Some(length) == first)
+        } {
+            self.merge()?;
         }
         Ok(())
+    }
+
+    /// Makes one run of the last [`FAN`] of them.
+    fn merge(&mut self) -> Result<()> {
+        let last = self.runs.split_off(self.runs.len().saturating_sub(FAN));
+        let merges = last.iter().map(|run| run.0 + 1).max().unwrap_or(0);
+        let mut merging = Merging::new(last, self.schema.clone());
+        let mut writer = self.writer()?;
+        while let Some(rows) = merging.next(&self.order)? {
+            self.write(&mut writer, &rows)?;
+        }
+        self.end(writer, merges)
     }
 
     fn writer(&mut self) -> Result<SegmentWriter> {
@@ -187,8 +223,7 @@ impl Sorted {
 
     /// Appends sorted rows to a run.
     fn write(&self, writer: &mut SegmentWriter, rows: &RecordBatch) -> Result<()> {
-        let width = (width(rows)).max(1);
-        let step = (self.share / FAN / width).max(LEAST_ROWS);
+        let step = (self.share / FAN / row_bytes(rows).max(1)).max(LEAST_ROWS);
         for start in (0..rows.num_rows()).step_by(step) {
             let rows = rows.slice(start, step.min(rows.num_rows() - start));
             let columns = to_columns(&rows)?;
@@ -199,9 +234,9 @@ impl Sorted {
         Ok(())
     }
 
-    fn end(&mut self, writer: SegmentWriter) -> Result<()> {
+    fn end(&mut self, writer: SegmentWriter, merges: u32) -> Result<()> {
         self.spilled += writer.bytes();
-        self.runs.push(writer.seal()?);
+        self.runs.push((merges, writer.seal()?));
         Ok(())
     }
 
@@ -230,18 +265,14 @@ impl Sorted {
     }
 }
 
-/// Bytes of rows, about; those that slices share are counted once each.
+/// Bytes of rows, about.
 fn bytes(batches: &[RecordBatch]) -> usize {
-    batches.iter().map(|batch| width(batch) * batch.num_rows()).sum()
+    batches.iter().map(|batch| row_bytes(batch) * batch.num_rows()).sum()
 }
 
 /// Bytes of a row, about.
-fn width(rows: &RecordBatch) -> usize {
-    let of = |column: &ArrayRef| match column.data_type() {
-        DataType::Dictionary(..) => 16,
-        _ => column.to_data().get_slice_memory_size().unwrap_or(0) / column.len().max(1) + 1,
-    };
-    rows.columns().iter().map(of).sum()
+fn row_bytes(rows: &RecordBatch) -> usize {
+    rows.columns().iter().map(width).sum()
 }
 
 /// Runs of one window on their way to be one.
@@ -284,9 +315,9 @@ impl Sequence {
 }
 
 impl Merging {
-    fn new(runs: Vec<Segment>, schema: SchemaRef) -> Merging {
+    fn new(runs: impl IntoIterator<Item = Stored>, schema: SchemaRef) -> Merging {
         let none = RecordBatch::new_empty(schema.clone());
-        let runs = runs.into_iter().map(|run| Sequence { run, next: 0, rows: none.clone() }).collect();
+        let runs = runs.into_iter().map(|(_, run)| Sequence { run, next: 0, rows: none.clone() }).collect();
         Merging { schema, runs }
     }
 
@@ -297,21 +328,107 @@ impl Merging {
         }
         self.runs.retain(|run| run.rows.num_rows() > 0);
         // Nothing is known of what comes behind the last rows of a run that goes on.
-        let mut bound: Option<RecordBatch> = None;
-        for run in self.runs.iter().filter(|run| !run.is_read()) {
+        let mut bound: Option<(usize, RecordBatch)> = None;
+        for (number, run) in self.runs.iter().enumerate().filter(|(_, run)| !run.is_read()) {
             let last = run.rows.slice(run.rows.num_rows() - 1, 1);
-            if bound.as_ref().map_or(Ok(true), |bound| order.count_upto(bound, &last).map(|count| count == 0))? {
-                bound = Some(last);
+            let is_less = |(_, bound): &(usize, RecordBatch)| Ok(order.count_before(&last, bound, false)? == 1);
+            if bound.as_ref().map_or(Ok::<_, Error>(true), is_less)? {
+                bound = Some((number, last));
             }
         }
         let mut taken = Vec::with_capacity(self.runs.len());
-        for run in &mut self.runs {
+        for (number, run) in self.runs.iter_mut().enumerate() {
             let all = run.rows.num_rows();
-            let count = bound.as_ref().map_or(Ok(all), |bound| order.count_upto(&run.rows, bound))?;
+            let count = match &bound {
+                // More rows of its key may come from the run of the bound, before those of later runs.
+                Some((of, bound)) => order.count_before(&run.rows, bound, number <= *of)?,
+                None => all,
+            };
             taken.push(run.rows.slice(0, count));
             run.rows = run.rows.slice(count, all - count);
         }
         let mut rows = order.apply(taken)?;
         Ok(rows.pop())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Statistics;
+    use crate::source::{BadPlace, Position};
+    use arrow_array::Int64Array;
+    use arrow_array::cast::AsArray;
+    use arrow_array::types::Int64Type;
+    use arrow_schema::{Field, Schema};
+    use proptest::prelude::*;
+    use std::collections::VecDeque;
+
+    /// Blocks that are there already.
+    struct Blocks(VecDeque<Vec<RecordBatch>>);
+
+    impl exec::Run for Blocks {
+        fn next_block(&mut self) -> Result<Option<Vec<RecordBatch>>> {
+            Ok(self.0.pop_front())
+        }
+        fn statistics(&self) -> Statistics {
+            Statistics::default()
+        }
+        fn bad(&self) -> &[BadPlace] {
+            &[]
+        }
+        fn windows(&self) -> (u64, u64) {
+            (0, 0)
+        }
+        fn partial(&self) -> u64 {
+            0
+        }
+        fn positions(&self) -> Vec<Position> {
+            Vec::new()
+        }
+        fn is_saved(&self) -> bool {
+            false
+        }
+        fn seal(&mut self) -> Result<()> {
+            Ok(())
+        }
+        fn complete(&mut self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    proptest! {
+        /// The twin is a stable sort: keys that are equals stay in the order in which they came.
+        #[test]
+        fn equals_stay_in_order(
+            blocks in prop::collection::vec(prop::collection::vec(prop::option::of(0i64..5), 0..60), 0..12), share in 50usize..2000,
+        ) {
+            let spills = tempfile::tempdir().unwrap();
+            let fields = ["key", "place"].map(|name| Field::new(name, DataType::Int64, true));
+            let schema = Arc::new(Schema::new(fields.to_vec()));
+            let mut want: Vec<(Option<i64>, i64)> = Vec::new();
+            let blocks = blocks.into_iter().map(|keys| {
+                let first = want.len() as i64;
+                want.extend(keys.iter().copied().zip(first..));
+                let places: Int64Array = (first..want.len() as i64).collect();
+                let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(keys)), Arc::new(places)];
+                vec![RecordBatch::try_new(schema.clone(), columns).unwrap()]
+            });
+            let mut blocks = Blocks(blocks.collect());
+            want.sort_by_key(|row| row.0);
+            let order = Order::new(&schema, 0..1, None, true).unwrap().unwrap();
+            let mut sorted = Sorted::of(order, (schema.clone(), schema), share, Some(spills.path().to_owned()));
+            let mut got = Vec::new();
+            while let Some(batches) = sorted.next_block(&mut blocks).unwrap() {
+                for batch in batches {
+                    let [keys, places] = [0, 1].map(|column| batch.column(column).as_primitive::<Int64Type>().clone());
+                    got.extend(keys.iter().zip(places.values().iter().copied()));
+                }
+            }
+            prop_assert!(sorted.spilled_bytes() > 0 || 20 * want.len() <= share + 200);
+            drop(sorted);
+            prop_assert_eq!(got, want);
+            prop_assert_eq!(std::fs::read_dir(spills.path()).unwrap().count(), 0);
+        }
     }
 }

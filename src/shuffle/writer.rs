@@ -147,7 +147,15 @@ impl Writer {
         self.bytes += bytes;
         self.loose += bytes;
         self.held.push(batch);
-        if self.loose > self.options.loose { self.gather() } else { Ok(()) }
+        if self.loose > self.options.loose {
+            // For a moment there are both.
+            if self.resize(self.bytes + self.loose).is_err() {
+                self.spill()?;
+            } else {
+                self.gather()?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes blocks of the batches, which stay in memory.
@@ -155,7 +163,8 @@ impl Writer {
         let mut gathered = 0;
         gather(std::mem::take(&mut self.held), self.options.partitions, |label, columns| {
             let block = Block { label, columns: columns.to_vec() };
-            gathered += size_of::<Block>() + block.columns.iter().map(Column::capacity).sum::<usize>();
+            let own = size_of::<Block>() + block.columns.len() * size_of::<Column>();
+            gathered += own + block.columns.iter().map(Column::capacity).sum::<usize>();
             self.blocks.push(block);
             Ok(())
         })?;

@@ -79,7 +79,8 @@ impl Worth {
 
     /// What a row group has shown of a column of words that are `width` bytes wide.
     fn shown(self, chunk: &ColumnChunkMetaData, width: usize) -> Worth {
-        let plain = chunk.num_values() * width as i64;
+        let nulls = chunk.statistics().and_then(|of| of.null_count_opt()).unwrap_or(0) as i64;
+        let plain = (chunk.num_values() - nulls) * width as i64;
         let (before, after) = (chunk.uncompressed_size(), chunk.compressed_size());
         Worth {
             // A dictionary that was given up has cost its own bytes.

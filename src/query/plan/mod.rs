@@ -120,8 +120,6 @@ pub(crate) struct Plan {
     pub(crate) late_time: Option<String>,
     /// Rows that blocks on their way out aim at.
     pub(crate) block_rows: usize,
-    /// Rows are looked at window by window: none may be cut by a block.
-    pub(crate) whole_windows: bool,
     /// Whether blocks may be folded before they are partitioned.
     pub(crate) folds_early: bool,
     pub(crate) naive: bool,
@@ -196,7 +194,6 @@ impl Plan {
             scan_time: None,
             late_time: None,
             block_rows: BLOCK_ROWS,
-            whole_windows: false,
             folds_early: !request.naive,
             naive: request.naive,
             carry: request.carry,

@@ -4,7 +4,7 @@
 //! each window and how many rows it has, then the columns of the rows. The last one hands them out as they are asked for. Whatever is next among all of them
 //! is taken in whole stretches, so that windows of many rows are handed on as slices and copied nowhere.
 
-use super::rows::{to_array, to_column};
+use super::rows::{to_array, to_column, width};
 use crate::query::emit::{batch, inner_schema};
 use crate::query::plan::Plan;
 use crate::query::session::Emission;
@@ -164,17 +164,6 @@ impl RowFiles {
     }
 }
 
-/// Bytes of a row in `column`, about.
-fn width(column: &ArrayRef) -> usize {
-    match column.data_type() {
-        DataType::Dictionary(..) => {
-            let values = column.as_any_dictionary().values();
-            values.get_array_memory_size() / values.len().max(1) + 4
-        }
-        _ => column.to_data().get_slice_memory_size().unwrap_or(0) / column.len().max(1) + 1,
-    }
-}
-
 /// The rows of a wave, complete.
 pub(super) struct Sealed {
     schema: SchemaRef,
@@ -287,7 +276,6 @@ pub(super) struct Merge {
     begun: Option<(i64, i64)>,
     /// Rows that a block aims at.
     block_rows: usize,
-    whole_windows: bool,
 }
 
 impl Merge {
@@ -303,7 +291,6 @@ impl Merge {
             windows: 0,
             begun: None,
             block_rows: plan.block_rows,
-            whole_windows: plan.whole_windows,
         }
     }
 
@@ -326,7 +313,7 @@ impl Merge {
             let Some(next) = heads.iter().flatten().map(place).min() else { break };
             // A window may be far larger than a block: it goes on in the next one, at the same cursor.
             for cursor in &mut self.cursors {
-                while (self.whole_windows || rows < self.block_rows)
+                while rows < self.block_rows
                     && let Some(stretch) = cursor.peek(&self.schema)?.filter(|s| place(s) == next)
                 {
                     let Some(head) = &mut cursor.head else { break };

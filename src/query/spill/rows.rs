@@ -5,6 +5,7 @@
 
 use crate::store::column::{Bits, Column, ColumnRef, ColumnType, Slice};
 use crate::{Error, ErrorKind, Result};
+use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, make_array};
 use arrow_buffer::{Buffer, NullBuffer};
 use arrow_cast::cast;
@@ -32,6 +33,17 @@ fn stored(data_type: &DataType) -> Result<(DataType, ColumnType)> {
             }
         },
     })
+}
+
+/// Bytes of a row in `column`, about.
+pub(in crate::query) fn width(column: &ArrayRef) -> usize {
+    match column.data_type() {
+        DataType::Dictionary(..) => {
+            let values = column.as_any_dictionary().values();
+            values.get_array_memory_size() / values.len().max(1) + 4
+        }
+        _ => column.to_data().get_slice_memory_size().unwrap_or(0) / column.len().max(1) + 1,
+    }
 }
 
 /// The columns of a batch, in memory of their own.
